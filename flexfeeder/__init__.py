@@ -1,0 +1,1 @@
+"""A live digital twin of an electricity distribution feeder."""

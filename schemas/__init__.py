@@ -1,0 +1,1 @@
+"""The wire contract of FlexFeeder: topics and messages. No I/O, no clock."""

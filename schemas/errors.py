@@ -1,0 +1,87 @@
+"""What can be wrong with a request, under one code each, with the HTTP status it travels as."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from pydantic import ValidationError
+
+from schemas.wire import WireModel
+
+
+class ErrorCode(StrEnum):
+    """Machine-readable reason of a refusal."""
+
+    NOT_JSON = "not_json"
+    TOO_LARGE = "too_large"
+    INVALID_VALUE = "invalid_value"
+    FEEDER_NOT_FOUND = "feeder_not_found"
+    BUS_NOT_FOUND = "bus_not_found"
+    LOAD_NOT_FOUND = "load_not_found"
+    NEIGHBOURHOOD_NOT_FOUND = "neighbourhood_not_found"
+    UNKNOWN_COMMAND = "unknown_command"
+    REPLY_TOPIC_REFUSED = "reply_topic_refused"
+    DEADLINE_PASSED = "deadline_passed"
+    SERVICE_UNAVAILABLE = "service_unavailable"
+    NO_REPLY = "no_reply"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    INTERNAL_ERROR = "internal_error"
+
+
+HTTP_STATUS: dict[ErrorCode, int] = {
+    ErrorCode.NOT_JSON: 400,
+    ErrorCode.TOO_LARGE: 413,
+    ErrorCode.INVALID_VALUE: 422,
+    ErrorCode.FEEDER_NOT_FOUND: 404,
+    ErrorCode.BUS_NOT_FOUND: 404,
+    ErrorCode.LOAD_NOT_FOUND: 404,
+    ErrorCode.NEIGHBOURHOOD_NOT_FOUND: 404,
+    ErrorCode.UNKNOWN_COMMAND: 404,
+    ErrorCode.REPLY_TOPIC_REFUSED: 422,
+    ErrorCode.DEADLINE_PASSED: 503,
+    ErrorCode.SERVICE_UNAVAILABLE: 503,
+    ErrorCode.NO_REPLY: 504,
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.METHOD_NOT_ALLOWED: 405,
+    ErrorCode.INTERNAL_ERROR: 500,
+}
+
+
+class Detail(WireModel):
+    """One problem of an input."""
+
+    field: str
+    problem: str
+
+
+class Refusal(Exception):
+    """A request that is refused, and nothing of it done."""
+
+    def __init__(self, code: ErrorCode, message: str, details: Sequence[Detail] = ()) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = tuple(details)
+
+    @classmethod
+    def of_field(cls, code: ErrorCode, field: str, problem: str) -> "Refusal":
+        """A refusal for one field, which its message names too."""
+        return cls(code, f"{field}: {problem}", [Detail(field=field, problem=problem)])
+
+    @classmethod
+    def of_validation(cls, error: ValidationError) -> "Refusal":
+        """All problems that pydantic found, collected; unreadable JSON is a case of its own."""
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        details = [
+            Detail(field=_field(problem["loc"]), problem=problem["msg"]) for problem in found
+        ]
+        if any(problem["type"] == "json_invalid" for problem in found):
+            return cls(ErrorCode.NOT_JSON, "the message is not valid JSON", details)
+        message = "; ".join(f"{d.field}: {d.problem}" for d in details[:5])
+        return cls(ErrorCode.INVALID_VALUE, message, details)
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    # A part in angle brackets is the name of a form that a body may have, and no field.
+    parts = [str(part) for part in location if not str(part).startswith("<")]
+    return ".".join(parts) or "message"

@@ -1,0 +1,1 @@
+"""The services of FlexFeeder, each a process of its own; they share messages and nothing else."""

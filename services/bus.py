@@ -1,0 +1,366 @@
+"""MQTT for the services, on paho-mqtt: one connection, driven by the thread that owns it.
+
+A :class:`Connection` does nothing by itself. Its owner calls :meth:`~Connection.maintain`,
+:meth:`~Connection.read` and :meth:`~Connection.write` when time or its socket asks for it
+(``services.reactor`` does so for a plain thread, the gateway for its event loop). Messages are
+handed over inside ``read``, so nothing here needs a lock and no callback can surprise an engine.
+"""
+
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from services.logs import Log
+from services.settings import Settings
+
+KEEPALIVE_S = 10
+FIRST_RETRY_S = 0.1
+LONGEST_RETRY_S = 2.0
+HANDSHAKE_S = 5.0
+SESSION_EXPIRY_S = 24 * 3600
+MAX_INFLIGHT = 1000
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux only
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAddress:
+    """Where the broker listens for MQTT 5, and what it wants to know."""
+
+    host: str
+    port: int
+    username: str | None = None
+    password: str | None = None
+    ca: Path | None = None
+    carries_properties: bool = True
+    """False where an MQTT 5 property on a message would harm subscribers that speak 3.1.1."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> "BrokerAddress":
+        password = settings.mqtt_password
+        return cls(
+            host=settings.mqtt_host or "127.0.0.1",
+            port=settings.mqtt5_port or settings.mqtt_port,
+            username=settings.mqtt_username,
+            password=password.get_secret_value() if password else None,
+            ca=settings.mqtt_ca,
+            carries_properties=settings.mqtt5_port is None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as it came; ``receipt`` is what acknowledging it takes."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+    response_topic: str | None
+    correlation: bytes | None
+    receipt: tuple[int, int, int]
+    """Number of the connection on which it came, message id, QoS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    topic_filter: str
+    qos: int
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """What the broker publishes, retained, when the connection dies without a goodbye."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Retained:
+    payload: bytes
+    qos: int
+    properties: Properties | None
+
+
+class Connection:
+    """One MQTT connection that comes back by itself.
+
+    After each connect it subscribes, republishes what it has :meth:`retain`-ed and then calls
+    ``on_connected``. With ``session`` the broker keeps subscriptions and unacknowledged QoS 1
+    messages for the client id while it is away; without it each connect starts clean.
+    QoS 1 messages are acknowledged by :meth:`acknowledge` only.
+    """
+
+    def __init__(
+        self,
+        address: BrokerAddress,
+        client_id: str,
+        *,
+        log: Log,
+        on_message: Callable[[Message], None],
+        subscriptions: Sequence[Subscription] = (),
+        session: bool = False,
+        will: Will | None = None,
+        on_connected: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.client_id = client_id
+        self.connected = False
+        self._address = address
+        self._log = log.bind(client=client_id, broker=f"{address.host}:{address.port}")
+        self._on_message = on_message
+        self._on_connected = on_connected
+        self._subscriptions = tuple(subscriptions)
+        self._retained: dict[str, _Retained] = {}
+        self._number = 0
+        self._received = 0
+        self._retry_at = 0.0
+        self._retry_s = FIRST_RETRY_S
+        self._handshake_until = 0.0
+        self._closing = False
+        self._away = False
+        self._session = session
+        self._client = self._make_client(will)
+
+    @property
+    def socket(self) -> socket.socket | None:
+        """The socket to watch, None while there is none."""
+        return cast("socket.socket | None", self._client.socket())
+
+    @property
+    def wants_write(self) -> bool:
+        return self._client.want_write()
+
+    @property
+    def carries_properties(self) -> bool:
+        return self._address.carries_properties
+
+    def maintain(self, now: float) -> float:
+        """Connect or reconnect when due, keep alive; returns when to call again (monotonic s).
+
+        May block for as long as the TCP connect takes, two seconds at most.
+        """
+        if self._closing:
+            return now + KEEPALIVE_S
+        if self.socket is not None and not self.connected and now > self._handshake_until:
+            self._lost("no answer to CONNECT; does the broker speak MQTT 5 on this port?")
+            self._drop()
+        if self.socket is not None:
+            self._client.loop_misc()
+            return now + 1.0
+        if now >= self._retry_at:
+            self._connect(now)
+        return self._retry_at if self.socket is None else now + HANDSHAKE_S
+
+    def read(self, budget: int = 1) -> int:
+        """Hand over up to ``budget`` messages that have arrived; returns how many came."""
+        start = self._received
+        while True:
+            before = self._received
+            self._client.loop_read()
+            if self._received == before or self._received - start >= budget:
+                break
+        self._acknowledge_quickly()
+        if self._client.want_write():
+            self._client.loop_write()
+        return self._received - start
+
+    def write(self) -> None:
+        """Send what is queued and fits into the socket."""
+        self._client.loop_write()
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        correlation: bytes | None = None,
+    ) -> bool:
+        """Send a message; False (and nothing sent or queued) while there is no connection."""
+        if not self.connected:
+            return False
+        properties = None
+        if correlation is not None:
+            properties = _properties(PacketTypes.PUBLISH)
+            properties.CorrelationData = correlation
+        self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+        return True
+
+    def retain(
+        self, topic: str, payload: bytes, *, qos: int = 0, version: int | None = None
+    ) -> None:
+        """Publish as retained now, and again after every reconnect until replaced.
+
+        ``version`` also goes out as a user property where the broker carries properties.
+        """
+        properties = None
+        if version is not None and self._address.carries_properties:
+            properties = _properties(PacketTypes.PUBLISH)
+            properties.UserProperty = ("version", str(version))
+        self._retained[topic] = _Retained(payload, qos, properties)
+        if self.connected:
+            self._client.publish(topic, payload, qos=qos, retain=True, properties=properties)
+
+    def acknowledge(self, message: Message) -> None:
+        """Acknowledge a QoS 1 message, unless the connection on which it came is gone:
+        the broker will bring it again then, and a late acknowledgement would hit another.
+        """
+        number, message_id, qos = message.receipt
+        if qos and number == self._number and self.connected:
+            self._client.ack(message_id, qos)
+
+    def close(self, farewell: Callable[[], None] = lambda: None) -> None:
+        """Publish what ``farewell`` publishes, say goodbye and close the socket."""
+        if self.connected:
+            farewell()
+            self._client.disconnect()
+            sock = self.socket
+            if sock is not None and self.wants_write:
+                sock.setblocking(True)
+                sock.settimeout(0.5)
+                self._client.loop_write()
+        self._closing = True
+        self.connected = False
+
+    def _make_client(self, will: Will | None) -> paho.Client:
+        address = self._address
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self.client_id,
+            protocol=paho.MQTTv5,
+            manual_ack=True,
+        )
+        client.connect_timeout = 2.0
+        client.max_inflight_messages_set(MAX_INFLIGHT)
+        client.max_queued_messages_set(10 * MAX_INFLIGHT)
+        if address.username:
+            client.username_pw_set(address.username, address.password)
+        if address.ca:
+            client.tls_set(ca_certs=str(address.ca))
+        if will:
+            client.will_set(will.topic, will.payload, qos=1, retain=True)
+        client.on_socket_open = _send_without_delay
+        client.on_connect = self._connected
+        client.on_disconnect = self._disconnected
+        client.on_message = self._arrived
+        return client
+
+    def _connect(self, now: float) -> None:
+        properties = _properties(PacketTypes.CONNECT)
+        properties.ReceiveMaximum = MAX_INFLIGHT
+        if self._session:
+            properties.SessionExpiryInterval = SESSION_EXPIRY_S
+        self._handshake_until = now + HANDSHAKE_S
+        try:
+            self._client.connect(
+                self._address.host,
+                self._address.port,
+                keepalive=KEEPALIVE_S,
+                clean_start=not self._session,
+                properties=properties,
+            )
+        except (OSError, ValueError) as error:
+            self._lost(str(error))
+        self._retry_at = now + self._retry_s
+        self._retry_s = min(2 * self._retry_s, LONGEST_RETRY_S)
+
+    def _drop(self) -> None:
+        sock = self.socket
+        if sock is not None:
+            sock.shutdown(socket.SHUT_RDWR)
+            self._client.loop_read()
+
+    def _lost(self, reason: str) -> None:
+        """Say once that the broker is away, not at every attempt."""
+        if not self._away and not self._closing:
+            self._away = True
+            self._log.warning("broker_away", reason=reason)
+
+    def _connected(
+        self,
+        client: paho.Client,
+        _userdata: Any,
+        flags: paho.ConnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if reason.is_failure:
+            self._lost(f"refused: {reason}")
+            return
+        self._number += 1
+        self.connected = True
+        self._away = False
+        self._retry_s = FIRST_RETRY_S
+        self._retry_at = 0.0
+        self._log.info("broker_connected", session_present=flags.session_present)
+        if self._subscriptions:
+            client.subscribe(
+                [(s.topic_filter, SubscribeOptions(qos=s.qos)) for s in self._subscriptions]
+            )
+        for topic, kept in self._retained.items():
+            client.publish(
+                topic, kept.payload, qos=kept.qos, retain=True, properties=kept.properties
+            )
+        self._on_connected()
+
+    def _disconnected(
+        self,
+        _client: paho.Client,
+        _userdata: Any,
+        _flags: paho.DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        self.connected = False
+        self._lost(str(reason))
+
+    def _arrived(self, _client: paho.Client, _userdata: Any, arrived: paho.MQTTMessage) -> None:
+        self._received += 1
+        try:
+            topic = arrived.topic
+        except UnicodeDecodeError:
+            topic = arrived._topic.decode("utf-8", "backslashreplace")  # noqa: SLF001
+        properties = arrived.properties
+        self._on_message(
+            Message(
+                topic=topic,
+                payload=bytes(arrived.payload),
+                retained=arrived.retain,
+                response_topic=getattr(properties, "ResponseTopic", None),
+                correlation=getattr(properties, "CorrelationData", None),
+                receipt=(self._number, arrived.mid, arrived.qos),
+            )
+        )
+
+    def _acknowledge_quickly(self) -> None:
+        # The embedded broker sends with Nagle's algorithm on: its next small segment waits for
+        # our TCP acknowledgement, which the kernel would hold back for 40 ms.
+        sock = self.socket
+        if _QUICKACK is not None and sock is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+
+
+def _properties(packet_type: int) -> Properties:
+    return Properties(packet_type)  # type: ignore[no-untyped-call]
+
+
+def _send_without_delay(_client: paho.Client, _userdata: Any, sock: Any) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+__all__ = [
+    "BrokerAddress",
+    "Connection",
+    "Message",
+    "Subscription",
+    "Will",
+]

@@ -1,0 +1,49 @@
+"""Birth, heartbeat and last will: how a service says that it is there."""
+
+import os
+from datetime import UTC, datetime
+from typing import Literal
+
+from schemas import topics
+from schemas.replies import ServiceStatus
+from services.bus import Connection, Will
+
+HEARTBEAT_S = 1.0
+
+
+class Presence:
+    """The retained status of one service instance, e.g. ``solver-ieee123``."""
+
+    def __init__(self, service: str, instance: str, feeder: str | None = None) -> None:
+        self.topic = topics.service_status(instance)
+        self._service = service
+        self._feeder = feeder
+        self._started_at = datetime.now(UTC)
+
+    @property
+    def will(self) -> Will:
+        """What the broker is to say when this service dies."""
+        return Will(self.topic, self._status("offline", {}))
+
+    def announce(self, connection: Connection, figures: dict[str, float]) -> None:
+        """Birth and heartbeat alike: online, with the service's figures."""
+        connection.retain(self.topic, self._status("online", figures), qos=1)
+
+    def farewell(self, connection: Connection) -> None:
+        """A service that stops says so itself; the will is for the others."""
+        connection.retain(self.topic, self._status("offline", {}), qos=1)
+
+    def _status(self, status: Literal["online", "offline"], figures: dict[str, float]) -> bytes:
+        return (
+            ServiceStatus(
+                status=status,
+                service=self._service,
+                feeder=self._feeder,
+                at=datetime.now(UTC),
+                started_at=self._started_at,
+                pid=os.getpid(),
+                figures=figures,
+            )
+            .model_dump_json()
+            .encode()
+        )

@@ -1,0 +1,90 @@
+"""Settings of every service: the environment in, one frozen object out."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from schemas.wire import Name
+
+PREFIX = "FLEXFEEDER_"
+_SECRETS = ("mqtt_password", "redis_url")
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class SettingsError(Exception):
+    """The environment does not make valid settings; the message lists every problem."""
+
+
+class Settings(BaseModel):
+    """What the environment says, with the defaults of a single machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    http_host: str = "127.0.0.1"
+    http_port: Port = 5000
+    mqtt_host: str | None = None
+    """Broker to use; without it ``flexfeeder up`` embeds one and services expect it here."""
+    mqtt_port: Port = 1883
+    mqtt5_port: Port | None = None
+    """MQTT 5 listener of a broker that keeps its protocols apart, as the embedded one does."""
+    mqtt_username: str | None = None
+    mqtt_password: SecretStr | None = None
+    mqtt_ca: Path | None = None
+    redis_url: SecretStr | None = None
+    feeder: Name = "ieee123"
+    feeders_dir: Path = Path("feeders")
+    data_dir: Path = Path(".flexfeeder")
+    results_dir: Path = Path("results_api")
+    solve_hz: Annotated[float, Field(gt=0, le=1000)] = 20.0
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["console", "json"] = "console"
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> "Settings":
+        """Read ``FLEXFEEDER_*`` from ``env``; secrets may come from ``FLEXFEEDER_..._FILE``.
+
+        Raises:
+            SettingsError: with every problem, each under the name of its variable.
+
+        """
+        values: dict[str, str] = {}
+        problems: list[str] = []
+        for name in cls.model_fields:
+            variable = PREFIX + name.upper()
+            if text := env.get(variable, "").strip():
+                values[name] = text
+            elif name in _SECRETS and (path := env.get(variable + "_FILE")):
+                try:
+                    values[name] = Path(path).read_text(encoding="utf-8").strip()
+                except (OSError, UnicodeDecodeError) as error:
+                    problems.append(f"{variable}_FILE: cannot be read: {error}")
+        known = {PREFIX + name.upper() for name in cls.model_fields}
+        known |= {PREFIX + name.upper() + "_FILE" for name in _SECRETS}
+        problems += [
+            f"{variable}: no such setting"
+            for variable in sorted(env)
+            if variable.startswith(PREFIX) and variable not in known
+        ]
+        try:
+            settings = cls.model_validate(values)
+        except ValidationError as error:
+            problems += [
+                f"{PREFIX}{str(problem['loc'][0]).upper()}: {problem['msg']}"
+                for problem in error.errors()
+            ]
+        if problems:
+            raise SettingsError("\n".join(problems))
+        return settings
+
+    def to_env(self) -> dict[str, str]:
+        """The environment that makes these settings again, for child processes."""
+        env: dict[str, str] = {}
+        for name, value in self:
+            if isinstance(value, SecretStr):
+                env[PREFIX + name.upper()] = value.get_secret_value()
+            elif value is not None:
+                env[PREFIX + name.upper()] = str(value)
+        return env

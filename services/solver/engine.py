@@ -1,0 +1,332 @@
+"""OpenDSS behind a thin wrapper: the only module that imports it.
+
+The engine keeps a current element and circuit, so it belongs to one thread. The hot path uses
+typed calls and array reads; text commands occur only while a feeder is compiled, and never with
+anything that came in a message.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+# Both must be set before the import: arrays instead of lists, and no program started from a script.
+os.environ.setdefault("OPENDSSDIRECT_PY_USE_NUMPY", "1")
+os.environ.setdefault("DSS_CAPI_ALLOW_EDITOR", "0")
+
+from opendssdirect import dss
+
+from services.solver.demand import NominalLoad
+from services.solver.feeder import Feeder, FeederError, circuit_problems
+from services.solver.network import (
+    PHASE_LETTERS,
+    Bus,
+    Circuit,
+    Floats,
+    Indices,
+    Line,
+    Transformer,
+    distances_km,
+    grounded_buses,
+    voltage_rows,
+)
+
+Complexes = npt.NDArray[np.complex128]
+
+CONSTANT_POWER = 1
+"""OpenDSS load model of constant kW and kvar."""
+
+_HIGHEST_PU = 5.0
+"""A solved voltage above this is no voltage, whatever the engine says of convergence."""
+
+_KM = {0: 1.0, 1: 1.609344, 2: 0.3048, 3: 1.0, 4: 0.001, 5: 0.0003048, 6: 2.54e-5, 7: 1e-5}
+"""Kilometres in OpenDSS's units of length, by their number; 0 is 'none', taken as kilometres."""
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """What one solve gave: pu and degrees by row of :class:`Voltages`, kW and kvar by load.
+
+    ``source_kva`` is positive when importing.
+    """
+
+    converged: bool
+    iterations: int
+    v_pu: Floats
+    angle_deg: Floats
+    load_kva: Complexes
+    source_kva: complex
+    losses_kva: complex
+    transformer_kva: tuple[float, ...]
+    taps: tuple[int, ...]
+
+
+class Engine:
+    """One compiled feeder in OpenDSS.
+
+    Raises:
+        FeederError: when the feeder does not compile, or does not fit its ``feeder.toml``.
+
+    """
+
+    def __init__(self, feeder: Feeder) -> None:
+        self._feeder = feeder
+        self._spelling = feeder.spelling()
+        self._compile()
+        self.circuit = self._read_circuit()
+        self._rows_from, self._rows_to = self._voltage_rows()
+        names = [name.lower() for name in dss.Circuit.AllElementNames()]
+        positions = {name: index for index, name in enumerate(names)}
+        self._load_positions = np.array(
+            [positions[f"load.{load.name.lower()}"] for load in self.circuit.loads], dtype=np.intp
+        )
+        self._models = self._nominal_models()
+        self._rated = [i for i, t in enumerate(self.circuit.transformers, 1) if not t.regulates]
+        self._check_neighbourhoods()
+        self._last = self._blank()
+
+    def set_load(self, index: int, kw: float, kvar: float, *, constant_power: bool) -> None:
+        """Give the load at ``index`` (as in ``circuit.loads``) its demand and its model."""
+        loads = dss.Loads
+        loads.Idx(index + 1)
+        loads.kW(kw)
+        loads.kvar(kvar)  # after kW, which would derive it from the power factor
+        loads.Model(CONSTANT_POWER if constant_power else self._models[index])
+
+    def solve(self) -> Solution:
+        """Solve with regulators acting.
+
+        A solve that does not converge, or gives what no feeder can, returns the last good one
+        marked as not converged, and leaves the engine fit to try again.
+        """
+        try:
+            dss.Solution.Solve()
+            converged = bool(dss.Solution.Converged())
+        except dss.DSSException:
+            # The limit of control iterations ends in an exception and leaves Converged() true.
+            converged = False
+        iterations = int(dss.Solution.Iterations())
+        solution = self._read(iterations) if converged else None
+        if solution is None:
+            self._start_cold()
+            last = self._last
+            return Solution(
+                converged=False,
+                iterations=iterations,
+                v_pu=last.v_pu,
+                angle_deg=last.angle_deg,
+                load_kva=last.load_kva,
+                source_kva=last.source_kva,
+                losses_kva=last.losses_kva,
+                transformer_kva=last.transformer_kva,
+                taps=last.taps,
+            )
+        self._last = solution
+        return solution
+
+    def _read(self, iterations: int) -> Solution | None:
+        """The engine's arrays as a solution; None if anything in them is not finite."""
+        circuit = dss.Circuit
+        volts = circuit.AllBusVolts().view(np.complex128)
+        across = volts[self._rows_from]
+        across[self._paired] -= volts[self._rows_to]
+        v_pu = np.abs(across) / self.circuit.voltages.base_v
+        losses = circuit.AllElementLosses().view(np.complex128)
+        source = complex(*circuit.TotalPower())
+        lost = complex(*circuit.Losses())
+        total = losses.sum() + source + lost
+        # One comparison covers everything: NaN and infinity spread through sums.
+        if not (np.isfinite(total) and v_pu.max(initial=0.0) < _HIGHEST_PU):
+            return None
+        return Solution(
+            converged=True,
+            iterations=iterations,
+            v_pu=v_pu,
+            angle_deg=np.angle(across, deg=True),
+            load_kva=losses[self._load_positions],
+            source_kva=-source,
+            losses_kva=lost / 1000,
+            transformer_kva=tuple(self._transformer_kva(index) for index in self._rated),
+            taps=tuple(dss.RegControls.TapNumber() for _ in dss.RegControls),
+        )
+
+    def _transformer_kva(self, index: int) -> float:
+        """|S| in kVA at the winding that power leaves."""
+        dss.Transformers.Idx(index)
+        windings = dss.Transformers.NumWindings()
+        powers = dss.CktElement.Powers().view(np.complex128).reshape(windings, -1).sum(axis=1)
+        return float(abs(powers[int(np.argmin(powers.real))]))
+
+    def _compile(self) -> None:
+        dss.Basic.AllowChangeDir(False)
+        dss.Basic.AllowEditor(False)
+        try:
+            dss.Text.Command("Clear")
+            dss.Text.Command(f'Compile "{self._feeder.master.resolve()}"')
+        except dss.DSSException as error:
+            raise FeederError(self._feeder.master, [f"does not compile: {error}"]) from None
+        if not dss.Circuit.NumBuses():
+            raise FeederError(self._feeder.master, ["defines no circuit"])
+        self._start_cold()
+
+    def _start_cold(self) -> None:
+        """Forget the voltages of the last solve, which may be what spoils the next one."""
+        dss.Solution.Mode(0)
+        dss.Solution.ControlMode(0)
+
+    def _read_circuit(self) -> Circuit:
+        dss.Vsources.First()
+        source = _bus_name(dss.CktElement.BusNames()[0])
+        lines = self._lines()
+        transformers = self._transformers()
+        names = [name.lower() for name in dss.Circuit.AllBusNames()]
+        distance = distances_km(source, names, lines, transformers)
+        grounded = grounded_buses([source], names, lines, transformers)
+        buses = []
+        for name in names:
+            dss.Circuit.SetActiveBus(name)
+            has_place = dss.Bus.Coorddefined()
+            buses.append(
+                Bus(
+                    name=name,
+                    phases=_phases(dss.Bus.Nodes()),
+                    kv_base=round(float(dss.Bus.kVBase()) * 3**0.5, 6),
+                    x=float(dss.Bus.X()) if has_place else None,
+                    y=float(dss.Bus.Y()) if has_place else None,
+                    distance_km=distance[name],
+                    grounded=name in grounded,
+                )
+            )
+        loads = []
+        load_phases = []
+        for index in range(1, dss.Loads.Count() + 1):
+            dss.Loads.Idx(index)
+            where = dss.CktElement.BusNames()[0]
+            loads.append(
+                NominalLoad(
+                    name=self._spelled("load", dss.Loads.Name()),
+                    bus=_bus_name(where),
+                    kw=float(dss.Loads.kW()),
+                    kvar=float(dss.Loads.kvar()),
+                )
+            )
+            load_phases.append(_phases(dss.CktElement.NodeOrder()))
+        regulators = tuple(
+            self._spelled("regcontrol", dss.RegControls.Name()) for _ in dss.RegControls
+        )
+        return Circuit(
+            source_bus=source,
+            buses=tuple(buses),
+            lines=lines,
+            transformers=transformers,
+            loads=tuple(loads),
+            load_phases=tuple(load_phases),
+            regulators=regulators,
+            voltages=voltage_rows(buses),
+        )
+
+    def _lines(self) -> tuple[Line, ...]:
+        lines = []
+        for _ in dss.Lines:
+            ends = [_bus_name(name) for name in dss.CktElement.BusNames()]
+            is_open = any(dss.CktElement.IsOpen(terminal, 0) for terminal in (1, 2))
+            lines.append(
+                Line(
+                    name=self._spelled("line", dss.Lines.Name()),
+                    from_bus=ends[0],
+                    to_bus=ends[1],
+                    phases=_phases(dss.CktElement.NodeOrder()),
+                    length_km=float(dss.Lines.Length()) * _KM[int(dss.Lines.Units())],
+                    is_switch=bool(dss.Lines.IsSwitch()),
+                    closed=not is_open,
+                )
+            )
+        return tuple(lines)
+
+    def _transformers(self) -> tuple[Transformer, ...]:
+        regulated = {dss.RegControls.Transformer().lower() for _ in dss.RegControls}
+        transformers = []
+        for _ in dss.Transformers:
+            name = dss.Transformers.Name()
+            buses = tuple(_bus_name(bus) for bus in dss.CktElement.BusNames())
+            delta = []
+            for winding in range(1, dss.Transformers.NumWindings() + 1):
+                dss.Transformers.Wdg(winding)
+                delta.append(bool(dss.Transformers.IsDelta()))
+            dss.Transformers.Wdg(1)
+            transformers.append(
+                Transformer(
+                    name=self._spelled("transformer", name),
+                    buses=buses,
+                    delta=tuple(delta),
+                    kva=float(dss.Transformers.kVA()),
+                    regulates=name.lower() in regulated,
+                )
+            )
+        return tuple(transformers)
+
+    def _voltage_rows(self) -> tuple[Indices, Indices]:
+        """Indices into the engine's node voltages: from where, and to where for phase pairs."""
+        positions = {name.lower(): i for i, name in enumerate(dss.Circuit.AllNodeNames())}
+        rows_from = []
+        rows_to = []
+        paired = []
+        rows = zip(self.circuit.voltages.bus, self.circuit.voltages.phase, strict=True)
+        for row, (bus, phase) in enumerate(rows):
+            name = self.circuit.buses[int(bus)].name
+            nodes = [positions[f"{name}.{'ABC'.index(letter) + 1}"] for letter in phase]
+            rows_from.append(nodes[0])
+            if len(nodes) == 2:
+                rows_to.append(nodes[1])
+                paired.append(row)
+        self._paired = np.array(paired, dtype=np.intp)
+        return np.array(rows_from, dtype=np.intp), np.array(rows_to, dtype=np.intp)
+
+    def _nominal_models(self) -> list[int]:
+        models = []
+        for index in range(1, len(self.circuit.loads) + 1):
+            dss.Loads.Idx(index)
+            models.append(int(dss.Loads.Model()))
+        return models
+
+    def _check_neighbourhoods(self) -> None:
+        problems = circuit_problems(
+            self._feeder.config.neighbourhoods,
+            {bus.name for bus in self.circuit.buses},
+            {load.bus for load in self.circuit.loads},
+        )
+        if problems:
+            raise FeederError(self._feeder.folder / "feeder.toml", problems)
+
+    def _blank(self) -> Solution:
+        rows = len(self.circuit.voltages.phase)
+        return Solution(
+            converged=False,
+            iterations=0,
+            v_pu=np.zeros(rows),
+            angle_deg=np.zeros(rows),
+            load_kva=np.zeros(len(self.circuit.loads), dtype=np.complex128),
+            source_kva=0j,
+            losses_kva=0j,
+            transformer_kva=(0.0,) * len(self._rated),
+            taps=tuple(dss.RegControls.TapNumber() for _ in dss.RegControls),
+        )
+
+    def _spelled(self, kind: str, name: str) -> str:
+        return self._spelling.get(f"{kind}.{name.lower()}", name)
+
+
+def version() -> str:
+    """The engine's own account of itself."""
+    text: Any = dss.Basic.Version()
+    return str(text).splitlines()[0]
+
+
+def _bus_name(connection: str) -> str:
+    return connection.split(".", 1)[0].lower()
+
+
+def _phases(nodes: Any) -> tuple[int, ...]:
+    return tuple(sorted({int(node) for node in nodes} & PHASE_LETTERS.keys()))

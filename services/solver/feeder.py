@@ -1,0 +1,173 @@
+"""A feeder folder: ``feeder.toml`` read and checked, all problems at once."""
+
+import re
+import tomllib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from schemas.wire import NAME_PATTERN, canonical
+
+FeederName = Annotated[str, Field(min_length=1, max_length=200)]
+BusName = Annotated[str, Field(pattern=NAME_PATTERN)]
+Kva = Annotated[float, Field(gt=0, le=1e6)]
+
+
+class FeederError(Exception):
+    """A feeder folder that cannot be used; ``problems`` lists everything that is wrong."""
+
+    def __init__(self, path: Path, problems: list[str]) -> None:
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        super().__init__(f"{path} cannot be used:\n{lines}")
+        self.problems = problems
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class VoltageLimits(_Table):
+    """Bounds of service voltage in pu."""
+
+    min_pu: Annotated[float, Field(gt=0, lt=2)] = 0.95
+    max_pu: Annotated[float, Field(gt=0, lt=2)] = 1.05
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_pu >= self.max_pu:
+            raise ValueError("min_pu must be below max_pu")
+        return self
+
+
+class Neighbourhood(_Table):
+    """Buses behind one service transformer."""
+
+    number: Annotated[int, Field(ge=0, le=1_000_000)]
+    buses: Annotated[tuple[BusName, ...], Field(min_length=1)]
+    transformer_bus: BusName
+    transformer_kva: Kva
+
+
+class FeederConfig(_Table):
+    """The content of ``feeder.toml``."""
+
+    name: FeederName
+    master: str
+    load_floor: Annotated[float, Field(ge=0, le=1)] = 0.5
+    voltage_limits: VoltageLimits = VoltageLimits()
+    neighbourhoods: tuple[Neighbourhood, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Feeder:
+    """A feeder folder that reads well; whether it fits its circuit, the engine can tell."""
+
+    id: str
+    folder: Path
+    config: FeederConfig
+
+    @property
+    def master(self) -> Path:
+        return self.folder / self.config.master
+
+    @classmethod
+    def load(cls, feeders_dir: Path, feeder_id: str) -> "Feeder":
+        """Read ``feeders_dir/feeder_id``.
+
+        Raises:
+            FeederError: with every problem found.
+
+        """
+        folder = feeders_dir / feeder_id
+        path = folder / "feeder.toml"
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            known = sorted(p.parent.name for p in feeders_dir.glob("*/feeder.toml"))
+            raise FeederError(
+                path, [f"there is no such file; feeders here: {', '.join(known) or 'none'}"]
+            ) from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise FeederError(path, [f"cannot be read: {error}"]) from None
+        try:
+            config = FeederConfig.model_validate(content)
+        except ValidationError as error:
+            raise FeederError(
+                path,
+                [
+                    f"{'.'.join(map(str, problem['loc'])) or 'feeder'}: {problem['msg']}"
+                    for problem in error.errors()
+                ],
+            ) from None
+        problems = _master_problems(folder, config.master)
+        problems += neighbourhood_problems(config.neighbourhoods)
+        if problems:
+            raise FeederError(path, problems)
+        return cls(feeder_id, folder, config)
+
+    def spelling(self) -> dict[str, str]:
+        """Element names as the OpenDSS files spell them, by their lower-case form.
+
+        The engine gives every name back in lower case; people look for the one they wrote.
+        """
+        spelled: dict[str, str] = {}
+        for path in sorted(self.folder.glob("*.dss")):
+            for kind, name in _NEW.findall(path.read_text(encoding="utf-8", errors="replace")):
+                spelled.setdefault(canonical(f"{kind}.{name}"), name)
+        return spelled
+
+
+_NEW = re.compile(
+    r"^\s*new\s+(?:object\s*=\s*)?[\"']?(\w+)\.([\w-]+)", re.IGNORECASE | re.MULTILINE
+)
+
+
+def _master_problems(folder: Path, master: str) -> list[str]:
+    path = (folder / master).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        return [f"master: {master!r} lies outside of the feeder's folder"]
+    if not path.is_file():
+        return [f"master: there is no file {master!r} in the feeder's folder"]
+    return []
+
+
+def neighbourhood_problems(neighbourhoods: tuple[Neighbourhood, ...]) -> list[str]:
+    """Numbers given twice, and buses in more than one neighbourhood."""
+    numbers = Counter(n.number for n in neighbourhoods)
+    problems = [
+        f"neighbourhoods: number {number} is given {count} times"
+        for number, count in numbers.items()
+        if count > 1
+    ]
+    buses = Counter(canonical(bus) for n in neighbourhoods for bus in n.buses)
+    problems += [
+        f"neighbourhoods: bus {bus!r} is listed {count} times"
+        for bus, count in buses.items()
+        if count > 1
+    ]
+    return problems
+
+
+def circuit_problems(
+    neighbourhoods: tuple[Neighbourhood, ...], buses: set[str], load_buses: set[str]
+) -> list[str]:
+    """Where the neighbourhoods do not fit the circuit: unknown buses, loads outside of all."""
+    listed = {canonical(bus) for n in neighbourhoods for bus in n.buses}
+    problems = [
+        f"neighbourhoods: bus {bus!r} is not in the circuit" for bus in sorted(listed - buses)
+    ]
+    problems += [
+        f"neighbourhoods: transformer_bus {n.transformer_bus!r} of number {n.number} "
+        "is not in the circuit"
+        for n in neighbourhoods
+        if canonical(n.transformer_bus) not in buses
+    ]
+    if neighbourhoods:
+        problems += [
+            f"neighbourhoods: bus {bus!r} has a load but is in none of them"
+            for bus in sorted(load_buses - listed)
+        ]
+    return problems

@@ -1,0 +1,43 @@
+"""The fencing number of a feeder's owner: each start takes the next one from the store."""
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+VERSIONS_PER_FENCE = 1_000_000_000
+"""State versions that one owner may publish: version = fence x this + n."""
+
+
+class StoreAway(Exception):
+    """The store did not answer."""
+
+
+class FenceRegister:
+    """Where the fencing numbers are counted. A number taken and not used does no harm."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._store = redis.Redis.from_url(
+            redis_url,
+            socket_timeout=2.0,
+            socket_connect_timeout=2.0,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    def take(self, feeder: str) -> int:
+        """The next fencing number, above every earlier one. Permanent: the key has no TTL.
+
+        Raises:
+            StoreAway: when the store cannot be reached or is still loading.
+
+        """
+        try:
+            return int(self._store.incr(_fence_key(feeder)))
+        except redis.RedisError as error:
+            raise StoreAway(str(error)) from None
+
+    def close(self) -> None:
+        self._store.close()
+
+
+def _fence_key(feeder: str) -> str:
+    return f"flexfeeder:{feeder}:fence"

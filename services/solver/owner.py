@@ -1,0 +1,225 @@
+"""The owner loop: the one thread that holds the engine, the demand and both connections.
+
+A round of it: take what has arrived, let the demand accept or refuse each command, solve once,
+publish the state, answer, and only then acknowledge. Commands are solved for at once; readings
+alone wait for their turn, ``solve_hz`` times a second.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from schemas import topics
+from schemas.errors import ErrorCode, Refusal
+from schemas.replies import Accepted, Refused
+from services.bus import Connection, Message
+from services.logs import Log
+from services.presence import HEARTBEAT_S, Presence
+from services.reactor import Reactor
+from services.solver import handlers
+from services.solver.demand import Demand
+from services.solver.document import Stamp, StateDocument
+from services.solver.engine import Engine
+from services.solver.intake import Intake
+
+REPUBLISH_S = 1.0
+"""The state goes out at least this often, so that a lost message heals."""
+
+LONGEST_WAIT_S = 0.1
+"""How long the loop may sleep before it looks whether it is to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command came to, and where its sender wants to hear of it."""
+
+    message: Message
+    request_id: str | None
+    reply_topic: str | None
+    outcome: handlers.Done | Refusal
+
+
+class Owner:
+    """Owns one feeder from :meth:`start` to :meth:`stop`."""
+
+    def __init__(
+        self,
+        *,
+        feeder: str,
+        engine: Engine,
+        demand: Demand,
+        document: StateDocument,
+        intake: Intake,
+        presence: Presence,
+        first_version: int,
+        solve_hz: float,
+        log: Log,
+    ) -> None:
+        self._feeder = feeder
+        self._engine = engine
+        self._demand = demand
+        self._document = document
+        self._intake = intake
+        self._presence = presence
+        self._version = first_version
+        self._solve_interval = 1.0 / solve_hz
+        self._log = log
+        self._inbox: list[Message] = []
+        self._readings_due = 0.0
+        self._republish_due = 0.0
+        self._heartbeat_due = 0.0
+        self._state = b""
+        self._converged = True
+        self._figures = {"solves": 0.0, "commands": 0.0, "commands_refused": 0.0, "solve_ms": 0.0}
+        self._logged_topics: set[str] = set()
+
+    def receive_command(self, message: Message) -> None:
+        """Called by the commands connection: keep the message for the next round."""
+        self._inbox.append(message)
+
+    def receive_reading(self, message: Message) -> None:
+        """Called by the readings connection: fold at once, so that readings never queue."""
+        self._intake.take(message, time.time())
+
+    def run(self, commands: Connection, readings: Connection, stopping: Callable[[], bool]) -> None:
+        """Serve until ``stopping``; the first state is solved before anything is connected."""
+        self._commands = commands
+        reactor = Reactor(commands, readings)
+        self._solve()
+        try:
+            while not stopping():
+                reactor.poll(self._wait())
+                self._round()
+        finally:
+            readings.close()
+            commands.close(lambda: self._presence.farewell(commands))
+            reactor.close()
+
+    def _wait(self) -> float:
+        due = min(self._republish_due, self._heartbeat_due)
+        if self._demand.has_changed:
+            due = min(due, self._readings_due)
+        return min(LONGEST_WAIT_S, max(0.0, due - time.monotonic()))
+
+    def _round(self) -> None:
+        now = time.monotonic()
+        batch, self._inbox = self._inbox, []
+        answers = [self._decide(message) for message in batch]
+        accepted = any(isinstance(answer.outcome, handlers.Done) for answer in answers)
+        if accepted or (self._demand.has_changed and now >= self._readings_due):
+            self._solve()
+        elif now >= self._republish_due:
+            self._publish()
+        for answer in answers:
+            self._reply(answer)
+            self._commands.acknowledge(answer.message)
+        if now >= self._heartbeat_due:
+            self._heartbeat_due = now + HEARTBEAT_S
+            self._presence.announce(self._commands, self.figures())
+
+    def figures(self) -> dict[str, float]:
+        """Counters since the start, for the heartbeat."""
+        outcomes = {f"readings_{reason}": float(n) for reason, n in self._intake.outcomes.items()}
+        return {**self._figures, **outcomes}
+
+    def _decide(self, message: Message) -> Answer:
+        request_id: str | None = None
+        reply_topic = message.response_topic
+        try:
+            command = handlers.decode(message.topic, message.payload)
+            request_id = command.request_id
+            reply_topic = _reply_topic(message.response_topic, command.reply_to)
+            handlers.check(command, self._feeder, datetime.now(UTC))
+            outcome: handlers.Done | Refusal = handlers.handle(command, self._demand)
+        except Refusal as refusal:
+            outcome = refusal
+            self._figures["commands_refused"] += 1
+            if request_id is None:
+                request_id, reply_to = handlers.salvage(message.payload)
+                reply_topic = reply_topic or reply_to
+            self._log_once(message.topic, refusal)
+        self._figures["commands"] += 1
+        return Answer(message, request_id, reply_topic, outcome)
+
+    def _solve(self) -> None:
+        started = time.perf_counter()
+        changed = self._demand.take_changed()
+        for load in changed:
+            power = load.demand()
+            self._engine.set_load(
+                load.index, power.kw, power.kvar, constant_power=load.constant_power
+            )
+        self._document.set_demand(changed)
+        solution = self._engine.solve()
+        self._version += 1
+        stamp = Stamp(self._version, time.time(), self._demand.oldest_reading_at())
+        self._state = self._document.update(solution, stamp)
+        self._publish()
+        self._readings_due = time.monotonic() + self._solve_interval
+        self._figures["solves"] += 1
+        self._figures["solve_ms"] = round(1000 * (time.perf_counter() - started), 3)
+        if solution.converged != self._converged:
+            self._converged = solution.converged
+            log = self._log.info if self._converged else self._log.error
+            log("converged_again" if self._converged else "not_converged", version=self._version)
+
+    def _publish(self) -> None:
+        self._commands.retain(topics.state(self._feeder), self._state, version=self._version)
+        self._republish_due = time.monotonic() + REPUBLISH_S
+
+    def _reply(self, answer: Answer) -> None:
+        if answer.reply_topic is None or not topics.is_reply(answer.reply_topic):
+            return
+        outcome = answer.outcome
+        reply: Accepted | Refused
+        if isinstance(outcome, handlers.Done):
+            reply = Accepted(
+                request_id=answer.request_id,
+                message=outcome.message,
+                version=self._version,
+                buses=outcome.buses,
+            )
+        else:
+            reply = Refused(
+                request_id=answer.request_id,
+                code=outcome.code,
+                message=outcome.message,
+                details=outcome.details,
+            )
+        self._commands.publish(
+            answer.reply_topic,
+            reply.model_dump_json().encode(),
+            qos=1,
+            correlation=answer.message.correlation,
+        )
+
+    def _log_once(self, topic: str, refusal: Refusal) -> None:
+        if topic not in self._logged_topics and len(self._logged_topics) < 1000:
+            self._logged_topics.add(topic)
+            self._log.warning(
+                "command_refused",
+                topic=topic[:200],
+                code=refusal.code,
+                problem=refusal.message[:500],
+            )
+
+
+def _reply_topic(response_topic: str | None, reply_to: str | None) -> str | None:
+    """Where to answer: the response topic of MQTT 5, or ``reply_to`` from the payload.
+
+    Raises:
+        Refusal: where they differ, or one is no reply topic: nobody is answered elsewhere.
+
+    """
+    wanted = response_topic or reply_to
+    if response_topic and reply_to and response_topic != reply_to:
+        raise Refusal.of_field(
+            ErrorCode.REPLY_TOPIC_REFUSED, "reply_to", "it differs from the response topic"
+        )
+    if wanted is not None and not topics.is_reply(wanted):
+        field = "reply_to" if reply_to else "response_topic"
+        raise Refusal.of_field(
+            ErrorCode.REPLY_TOPIC_REFUSED, field, "answers go to flexfeeder/reply/{client}/... only"
+        )
+    return wanted
