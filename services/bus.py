@@ -220,6 +220,7 @@ class Connection:
 
     def close(self, farewell: Callable[[], None] = lambda: None) -> None:
         """Publish what ``farewell`` publishes, say goodbye and close the socket."""
+        self._closing = True
         if self.connected:
             farewell()
             self._client.disconnect()
@@ -228,7 +229,6 @@ class Connection:
                 sock.setblocking(True)
                 sock.settimeout(0.5)
                 self._client.loop_write()
-        self._closing = True
         self.connected = False
 
     def _make_client(self, will: Will | None) -> paho.Client:

@@ -28,6 +28,8 @@ class Settings(BaseModel):
     mqtt_host: str | None = None
     """Broker to use; without it ``flexfeeder up`` embeds one and services expect it here."""
     mqtt_port: Port = 1883
+    mqtt_listen: str = "127.0.0.1"
+    """Where the embedded broker listens for devices; other machines need more than loopback."""
     mqtt5_port: Port | None = None
     """MQTT 5 listener of a broker that keeps its protocols apart, as the embedded one does."""
     mqtt_username: str | None = None

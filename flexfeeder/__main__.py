@@ -1,0 +1,67 @@
+"""The ``flexfeeder`` command."""
+
+import os
+import sys
+
+import click
+
+from services.settings import Settings, SettingsError
+
+
+def _settings() -> Settings:
+    try:
+        return Settings.from_env(os.environ)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="flexfeeder")
+def main() -> None:
+    """A live digital twin of an electricity distribution feeder.
+
+    Settings come from the environment (FLEXFEEDER_...); the README lists them.
+    """
+
+
+@main.command()
+@click.option("--meters/--no-meters", default=False, help="Simulate a smart meter for every load.")
+def up(*, meters: bool) -> None:
+    """Run the whole system on this machine, until Ctrl-C."""
+    from flexfeeder.up import up as run_system  # noqa: PLC0415 - imports what only it needs
+
+    sys.exit(run_system(_settings(), with_meters=meters))
+
+
+@main.command()
+@click.option("--seed", default=1, show_default=True, help="Gives each meter its habits.")
+@click.option(
+    "--speed",
+    default=60.0,
+    show_default=True,
+    help="Simulated seconds a second; 60: a day in 24 min.",
+)
+@click.option(
+    "--interval", default=1.0, show_default=True, help="Seconds between two readings of a meter."
+)
+def meters(seed: int, speed: float, interval: float) -> None:
+    """Simulate a smart meter for every load of the feeder."""
+    from flexfeeder.discovery import discovered  # noqa: PLC0415
+    from flexfeeder.meters import run  # noqa: PLC0415
+
+    run(discovered(_settings()), seed=seed, speed=speed, interval_s=interval)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print whole states, not a line each.")
+@click.option("-n", "--count", type=int, help="Stop after so many states.")
+def watch(*, as_json: bool, count: int | None) -> None:
+    """Print the feeder's state as it comes."""
+    from flexfeeder.discovery import discovered  # noqa: PLC0415
+    from flexfeeder.watch import watch as watch_states  # noqa: PLC0415
+
+    watch_states(discovered(_settings()), as_json=as_json, count=count)
+
+
+if __name__ == "__main__":
+    main()

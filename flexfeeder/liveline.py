@@ -1,0 +1,57 @@
+"""One line on a terminal that says how the feeder is."""
+
+import shutil
+from typing import TextIO
+
+import orjson
+
+REFRESH_S = 0.5
+RATE_OVER_S = 3.0
+
+
+class LiveLine:
+    """Rewrites one line of a terminal as states come."""
+
+    def __init__(self, terminal: TextIO) -> None:
+        self._terminal = terminal
+        self._due = 0.0
+        self._samples: list[tuple[float, float, float]] = []
+
+    def show(self, state: bytes, figures: dict[str, float], now: float) -> None:
+        """Show a state and the solver's counters, at most twice a second."""
+        if now < self._due or not state:
+            return
+        self._due = now + REFRESH_S
+        solves = figures.get("solves", 0.0)
+        readings = figures.get("readings_accepted", 0.0) + figures.get("readings_stale", 0.0)
+        if self._samples and solves < self._samples[-1][1]:
+            self._samples.clear()  # a new solver counts from zero
+        self._samples.append((now, solves, readings))
+        while now - self._samples[0][0] > RATE_OVER_S and len(self._samples) > 2:
+            self._samples.pop(0)
+        then, solves_then, readings_then = self._samples[0]
+        span = max(now - then, REFRESH_S)
+        text = (
+            f"{describe(state)} | {(readings - readings_then) / span:.0f} readings/s, "
+            f"{(solves - solves_then) / span:.1f} solves/s"
+        )
+        width = shutil.get_terminal_size().columns - 1
+        self._terminal.write(f"\r\x1b[K{text[:width]}")
+        self._terminal.flush()
+
+    def close(self) -> None:
+        self._terminal.write("\n")
+        self._terminal.flush()
+
+
+def describe(state: bytes) -> str:
+    """A state in a line: convergence, power, losses, lowest and highest voltage."""
+    content = orjson.loads(state)
+    power = content["power_summary"]
+    volts = content["voltage_profile"]
+    return (
+        f"{content['feeder']} {'converged' if content['converged'] else 'NOT CONVERGED'} | "
+        f"{power['total_circuit_power_kw']:,.1f} kW, losses {power['total_losses_kw']:.1f} kW | "
+        f"{volts['min_voltage_pu']:.4f} pu ({volts['min_voltage_bus']}) to "
+        f"{volts['max_voltage_pu']:.4f} pu ({volts['max_voltage_bus']})"
+    )

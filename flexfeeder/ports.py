@@ -1,0 +1,58 @@
+"""Ports of this machine: free ones, taken ones, and who holds them."""
+
+import contextlib
+import socket
+
+import psutil
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody listens on now."""
+    with socket.create_server((host, 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def is_open(host: str, port: int) -> bool:
+    """True if something accepts connections there."""
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=0.2):
+        return True
+    return False
+
+
+def is_free(host: str, port: int) -> bool:
+    """True if we could listen there."""
+    try:
+        with socket.create_server((host, port)):
+            return True
+    except OSError:
+        return False
+
+
+def holder(port: int) -> str | None:
+    """Who listens on a port, e.g. ``python (pid 4711)``; None where we may not know."""
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            if (
+                connection.status == psutil.CONN_LISTEN
+                and connection.laddr.port == port
+                and connection.pid
+            ):
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    return None
+
+
+def answers_mqtt311(host: str, port: int, timeout_s: float = 2.0) -> bool:
+    """True if the listener answers an MQTT 3.1.1 CONNECT."""
+    client = b"flexfeeder-probe"
+    variable = b"\x00\x04MQTT\x04\x02\x00\x0a" + len(client).to_bytes(2, "big") + client
+    connect = b"\x10" + bytes([len(variable)]) + variable
+    try:
+        with socket.create_connection((host, port), timeout=timeout_s) as sock:
+            sock.settimeout(timeout_s)
+            sock.sendall(connect)
+            answered = sock.recv(4)[:1] == b"\x20"
+            sock.sendall(b"\xe0\x00")
+            return answered
+    except OSError:
+        return False

