@@ -1,7 +1,7 @@
 """One line on a terminal that says how the feeder is."""
 
 import shutil
-from typing import TextIO
+from typing import Any, TextIO
 
 import orjson
 
@@ -17,11 +17,16 @@ class LiveLine:
         self._due = 0.0
         self._samples: list[tuple[float, float, float]] = []
 
-    def show(self, state: bytes, figures: dict[str, float], now: float) -> None:
-        """Show a state and the solver's counters, at most twice a second."""
-        if now < self._due or not state:
-            return
+    def is_due(self, now: float) -> bool:
+        """True when it is time to show something new."""
+        return now >= self._due
+
+    def show(self, answer: bytes | None, figures: dict[str, float], now: float) -> None:
+        """Show the gateway's answer to ``/get_state`` and the solver's counters."""
         self._due = now + REFRESH_S
+        if answer is None:
+            self._write("the gateway does not answer")
+            return
         solves = figures.get("solves", 0.0)
         readings = figures.get("readings_accepted", 0.0) + figures.get("readings_stale", 0.0)
         if self._samples and solves < self._samples[-1][1]:
@@ -32,9 +37,12 @@ class LiveLine:
         then, solves_then, readings_then = self._samples[0]
         span = max(now - then, REFRESH_S)
         text = (
-            f"{describe(state)} | {(readings - readings_then) / span:.0f} readings/s, "
+            f"{describe(orjson.loads(answer)['results'])} | {(readings - readings_then) / span:.0f} readings/s, "
             f"{(solves - solves_then) / span:.1f} solves/s"
         )
+        self._write(text)
+
+    def _write(self, text: str) -> None:
         width = shutil.get_terminal_size().columns - 1
         self._terminal.write(f"\r\x1b[K{text[:width]}")
         self._terminal.flush()
@@ -44,9 +52,8 @@ class LiveLine:
         self._terminal.flush()
 
 
-def describe(state: bytes) -> str:
+def describe(content: dict[str, Any]) -> str:
     """A state in a line: convergence, power, losses, lowest and highest voltage."""
-    content = orjson.loads(state)
     power = content["power_summary"]
     volts = content["voltage_profile"]
     return (

@@ -63,21 +63,16 @@ def up(settings: Settings, *, with_meters: bool) -> int:
 
 
 class Watcher:
-    """What ``up`` hears on the bus: states, and which process of each service is online."""
+    """What ``up`` hears on the bus: which process of each service is online, and its figures."""
 
     def __init__(self, settings: Settings, log: Log) -> None:
         self.statuses: dict[str, dict[str, Any]] = {}
-        self.state = b""
-        self._state_topic = topics.state(settings.feeder.lower())
         self._connection = Connection(
             BrokerAddress.of(settings),
             f"up-{uuid.uuid4().hex[:12]}",
             log=log,
             on_message=self._arrived,
-            subscriptions=[
-                Subscription(topics.every_service_status(), qos=1),
-                Subscription(self._state_topic, qos=0),
-            ],
+            subscriptions=[Subscription(topics.every_service_status(), qos=1)],
         )
         self._reactor = Reactor(self._connection)
 
@@ -100,9 +95,7 @@ class Watcher:
         return figures
 
     def _arrived(self, message: Message) -> None:
-        if message.topic == self._state_topic:
-            self.state = message.payload
-        elif message.payload:
+        if message.payload:
             self.statuses[topics.instance_of(message.topic)] = orjson.loads(message.payload)
         self._connection.acknowledge(message)
 
@@ -150,12 +143,12 @@ class _Run:
                 now = time.monotonic()
                 self._supervisor.tick(now)
                 self._probe_broker(now)
-                if not announced and self._is_ready():
+                if not announced and self._get("readyz") is not None:
                     announced = True
                     self._announce(now - started)
-                if line is not None and announced:
+                if line is not None and announced and line.is_due(now):
                     figures = self._watcher.solver_figures(self._settings.feeder.lower())
-                    line.show(self._watcher.state, figures, now)
+                    line.show(self._get("get_state"), figures, now)
         except GaveUp as gave_up:
             self._log.error("gave_up", child=str(gave_up), reason="its input cannot be used")
             self._show_log_of(str(gave_up))
@@ -184,13 +177,15 @@ class _Run:
             self._watcher.is_online,
         )
 
-    def _is_ready(self) -> bool:
-        url = f"http://{_reachable(self._settings.http_host)}:{self._settings.http_port}/readyz"
+    def _get(self, path: str) -> bytes | None:
+        """What the gateway answers; None while it does not."""
+        url = f"http://{_reachable(self._settings.http_host)}:{self._settings.http_port}/{path}"
         try:
             with urllib.request.urlopen(url, timeout=0.5) as response:
-                return bool(response.status == 200)
+                body: bytes = response.read()
+                return body
         except OSError:
-            return False
+            return None
 
     def _announce(self, seconds: float) -> None:
         settings = self._settings

@@ -3,6 +3,8 @@
 import sys
 import uuid
 
+import orjson
+
 from flexfeeder.liveline import describe
 from schemas import topics
 from services.bus import BrokerAddress, Connection, Message, Subscription
@@ -19,7 +21,7 @@ def watch(settings: Settings, *, as_json: bool, count: int | None) -> None:
         nonlocal shown
         if count is None or shown < count:
             shown += 1
-            text = message.payload.decode() if as_json else describe(message.payload)
+            text = message.payload.decode() if as_json else describe(orjson.loads(message.payload))
             print(text, flush=True)
 
     connection = Connection(

@@ -7,7 +7,8 @@ handed over inside ``read``, so nothing here needs a lock and no callback can su
 """
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -29,6 +30,7 @@ HANDSHAKE_S = 5.0
 SESSION_EXPIRY_S = 24 * 3600
 MAX_INFLIGHT = 1000
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux only
+_CORK: int | None = getattr(socket, "TCP_CORK", None)  # Linux only
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +206,28 @@ class Connection:
         """
         properties = None
         if version is not None and self._address.carries_properties:
-            properties = _properties(PacketTypes.PUBLISH)
-            properties.UserProperty = ("version", str(version))
+            properties = _VersionProperty(version)
         self._retained[topic] = _Retained(payload, qos, properties)
         if self.connected:
             self._client.publish(topic, payload, qos=qos, retain=True, properties=properties)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let what is sent inside leave in one go at the end.
+
+        The broker is then woken once for a state, its replies and acknowledgements; on a busy
+        machine each time more costs a change of process.
+        """
+        sock = self.socket
+        if _CORK is None or sock is None:
+            yield
+            return
+        sock.setsockopt(socket.IPPROTO_TCP, _CORK, 1)
+        try:
+            yield
+        finally:
+            if self.socket is sock:
+                sock.setsockopt(socket.IPPROTO_TCP, _CORK, 0)
 
     def acknowledge(self, message: Message) -> None:
         """Acknowledge a QoS 1 message, unless the connection on which it came is gone:
@@ -347,6 +366,24 @@ class Connection:
         sock = self.socket
         if _QUICKACK is not None and sock is not None:
             sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+
+
+class _VersionProperty(Properties):  # type: ignore[misc]
+    """The user property ``version`` of a state, encoded here: paho takes 50 us for it, a tenth
+    of all that a solve costs.
+    """
+
+    def __init__(self, version: int) -> None:
+        name, value = b"version", str(version).encode()
+        pair = bytes([0, len(name)]) + name + bytes([0, len(value)]) + value
+        object.__setattr__(self, "_packed", bytes([1 + len(pair), 0x26]) + pair)
+
+    def pack(self) -> bytes:
+        packed: bytes = self._packed
+        return packed
+
+    def isEmpty(self) -> bool:  # noqa: N802 - paho's name
+        return False
 
 
 def _properties(packet_type: int) -> Properties:

@@ -60,7 +60,7 @@ def _serve(
         feeder=feeder.id,
         engine=engine,
         demand=demand,
-        document=StateDocument(feeder.id, feeder.config, circuit, demand.loads),
+        document=StateDocument(feeder.id, feeder.config, circuit, demand.in_force()),
         intake=Intake(feeder.id, demand, log),
         presence=presence,
         first_version=fence * VERSIONS_PER_FENCE,
@@ -97,7 +97,8 @@ def _serve(
     # What is loaded by now lives as long as the process: keep it out of every later collection.
     gc.collect()
     gc.freeze()
-    owner.run(commands, readings, stop.is_set)
+    owner.use(commands)
+    owner.run(readings, stop.is_set)
 
 
 def _take_fence(settings: Settings, feeder: str, stop: threading.Event, log: Log) -> int | None:

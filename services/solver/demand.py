@@ -9,10 +9,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import attrgetter
+from typing import NamedTuple
 
 from schemas.errors import ErrorCode, Refusal
 from schemas.readings import Reading
 from schemas.wire import canonical
+
+_READING_AT = attrgetter("reading_at")
 
 FUTURE_LIMIT_S = 60.0
 """A reading stamped further ahead than this is refused."""
@@ -46,12 +50,23 @@ class NominalLoad:
     kvar: float
 
 
-@dataclass(frozen=True, slots=True)
-class Power:
+class Power(NamedTuple):
     """Demand in kW and kvar; consumption is positive."""
 
     kw: float
     kvar: float
+
+
+class DemandInForce(NamedTuple):
+    """What follows from the inputs of one load: what is asked for, and how it is to be solved."""
+
+    index: int
+    kw: float
+    kvar: float
+    factor: float
+    source: Source
+    constant_power: bool
+    """True where somebody said what is drawn; the nominal demand keeps the load's model."""
 
 
 class LoadDemand:
@@ -70,21 +85,17 @@ class LoadDemand:
         self.reading_at = -math.inf
         """When the newest reading was taken, epoch seconds; -inf where it did not say."""
 
-    @property
-    def source(self) -> Source:
-        if self.pin is not None:
-            return Source.OPERATOR
-        return Source.METER if self.reading is not None else Source.NOMINAL
-
-    @property
-    def constant_power(self) -> bool:
-        """True where somebody said what is drawn; the nominal demand keeps the load's model."""
-        return self.pin is not None or self.reading is not None
-
-    def demand(self) -> Power:
+    def in_force(self) -> DemandInForce:
         """Pin, else newest reading, else nominal; times the factor."""
-        base = self.pin or self.reading or self.nominal
-        return Power(base.kw * self.factor, base.kvar * self.factor)
+        factor = self.factor
+        if self.pin is not None:
+            (kw, kvar), source = self.pin, Source.OPERATOR
+        elif self.reading is not None:
+            (kw, kvar), source = self.reading, Source.METER
+        else:
+            (kw, kvar), source = self.nominal, Source.NOMINAL
+        said = source is not Source.NOMINAL
+        return DemandInForce(self.index, kw * factor, kvar * factor, factor, source, said)
 
     def power(self, kw: float, kvar: float | None) -> Power:
         """``kw`` with its kvar, or with the nominal power factor where that is not given."""
@@ -177,25 +188,27 @@ class Demand:
             return ReadingOutcome.STALE
         load.reading = load.power(reading.kw, reading.kvar)
         load.reading_at = at
-        self._metered.add(load)
+        if at != -math.inf:
+            self._metered.add(load)
         self._changed.add(load)
         return ReadingOutcome.ACCEPTED
+
+    def in_force(self) -> list[DemandInForce]:
+        """The demand of every load."""
+        return [load.in_force() for load in self.loads]
 
     @property
     def has_changed(self) -> bool:
         return bool(self._changed)
 
-    def take_changed(self) -> set[LoadDemand]:
-        """Loads whose demand may have changed since the last call."""
+    def take_changed(self) -> list[DemandInForce]:
+        """The demand of each load for which it may have changed since the last call."""
         changed, self._changed = self._changed, set()
-        return changed
+        return [load.in_force() for load in changed]
 
     def oldest_reading_at(self) -> float | None:
         """When the oldest of the newest readings was taken, epoch seconds."""
-        return min(
-            (load.reading_at for load in self._metered if load.reading_at != -math.inf),
-            default=None,
-        )
+        return min(map(_READING_AT, self._metered), default=None)
 
     def _set_factor(self, loads: list[LoadDemand], factor: float) -> tuple[str, ...]:
         for load in loads:

@@ -6,19 +6,21 @@ anything that came in a message.
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-# Both must be set before the import: arrays instead of lists, and no program started from a script.
+# Set before the import: arrays instead of lists (which would do, slower), and no editor that a
+# script could start.
 os.environ.setdefault("OPENDSSDIRECT_PY_USE_NUMPY", "1")
 os.environ.setdefault("DSS_CAPI_ALLOW_EDITOR", "0")
 
 from opendssdirect import dss
 
-from services.solver.demand import NominalLoad
+from services.solver.demand import DemandInForce, NominalLoad
 from services.solver.feeder import Feeder, FeederError, circuit_problems
 from services.solver.network import (
     PHASE_LETTERS,
@@ -82,18 +84,31 @@ class Engine:
         self._load_positions = np.array(
             [positions[f"load.{load.name.lower()}"] for load in self.circuit.loads], dtype=np.intp
         )
-        self._models = self._nominal_models()
+        self._nominal_models = self._read_models()
+        self._models = list(self._nominal_models)
         self._rated = [i for i, t in enumerate(self.circuit.transformers, 1) if not t.regulates]
         self._check_neighbourhoods()
         self._last = self._blank()
 
-    def set_load(self, index: int, kw: float, kvar: float, *, constant_power: bool) -> None:
-        """Give the load at ``index`` (as in ``circuit.loads``) its demand and its model."""
-        loads = dss.Loads
-        loads.Idx(index + 1)
-        loads.kW(kw)
-        loads.kvar(kvar)  # after kW, which would derive it from the power factor
-        loads.Model(CONSTANT_POWER if constant_power else self._models[index])
+    def set_loads(self, demands: Iterable[DemandInForce]) -> None:
+        """Give loads their demand (kW, kvar) and their model."""
+        # The layer below dss.Loads: the same typed calls without an error check after each, which
+        # is half their time. The next checked call, Solve at the latest, reports what went wrong.
+        native = dss.dss_lib
+        activate, set_kw, set_kvar = (
+            native.Loads_Set_idx,
+            native.Loads_Set_kW,
+            native.Loads_Set_kvar,
+        )
+        nominal, current = self._nominal_models, self._models
+        for index, kw, kvar, _, _, constant_power in demands:
+            activate(index + 1)
+            set_kw(kw)
+            set_kvar(kvar)  # after kW, which would derive it from the power factor
+            model = CONSTANT_POWER if constant_power else nominal[index]
+            if model != current[index]:
+                dss.Loads.Model(model)
+                current[index] = model
 
     def solve(self) -> Solution:
         """Solve with regulators acting.
@@ -129,11 +144,11 @@ class Engine:
     def _read(self, iterations: int) -> Solution | None:
         """The engine's arrays as a solution; None if anything in them is not finite."""
         circuit = dss.Circuit
-        volts = circuit.AllBusVolts().view(np.complex128)
+        volts = _complexes(circuit.AllBusVolts())
         across = volts[self._rows_from]
         across[self._paired] -= volts[self._rows_to]
         v_pu = np.abs(across) / self.circuit.voltages.base_v
-        losses = circuit.AllElementLosses().view(np.complex128)
+        losses = _complexes(circuit.AllElementLosses())
         source = complex(*circuit.TotalPower())
         lost = complex(*circuit.Losses())
         total = losses.sum() + source + lost
@@ -156,7 +171,7 @@ class Engine:
         """|S| in kVA at the winding that power leaves."""
         dss.Transformers.Idx(index)
         windings = dss.Transformers.NumWindings()
-        powers = dss.CktElement.Powers().view(np.complex128).reshape(windings, -1).sum(axis=1)
+        powers = _complexes(dss.CktElement.Powers()).reshape(windings, -1).sum(axis=1)
         return float(abs(powers[int(np.argmin(powers.real))]))
 
     def _compile(self) -> None:
@@ -284,7 +299,7 @@ class Engine:
         self._paired = np.array(paired, dtype=np.intp)
         return np.array(rows_from, dtype=np.intp), np.array(rows_to, dtype=np.intp)
 
-    def _nominal_models(self) -> list[int]:
+    def _read_models(self) -> list[int]:
         models = []
         for index in range(1, len(self.circuit.loads) + 1):
             dss.Loads.Idx(index)
@@ -322,6 +337,11 @@ def version() -> str:
     """The engine's own account of itself."""
     text: Any = dss.Basic.Version()
     return str(text).splitlines()[0]
+
+
+def _complexes(pairs: Any) -> Complexes:
+    """The engine's real and imaginary parts in turn, as complex numbers."""
+    return np.asarray(pairs, dtype=np.float64).view(np.complex128)
 
 
 def _bus_name(connection: str) -> str:

@@ -71,7 +71,7 @@ class Owner:
         self._heartbeat_due = 0.0
         self._state = b""
         self._converged = True
-        self._figures = {"solves": 0.0, "commands": 0.0, "commands_refused": 0.0, "solve_ms": 0.0}
+        self._figures = {"solves": 0.0, "commands": 0.0, "commands_refused": 0.0, "cycle_ms": 0.0}
         self._logged_topics: set[str] = set()
 
     def receive_command(self, message: Message) -> None:
@@ -82,11 +82,15 @@ class Owner:
         """Called by the readings connection: fold at once, so that readings never queue."""
         self._intake.take(message, time.time())
 
-    def run(self, commands: Connection, readings: Connection, stopping: Callable[[], bool]) -> None:
-        """Serve until ``stopping``; the first state is solved before anything is connected."""
+    def use(self, commands: Connection) -> None:
+        """Publish states and replies on this connection."""
         self._commands = commands
+
+    def run(self, readings: Connection, stopping: Callable[[], bool]) -> None:
+        """Serve until ``stopping``; the first state is solved before anything is connected."""
+        commands = self._commands
         reactor = Reactor(commands, readings)
-        self._solve()
+        self.cycle()
         try:
             while not stopping():
                 reactor.poll(self._wait())
@@ -107,13 +111,14 @@ class Owner:
         batch, self._inbox = self._inbox, []
         answers = [self._decide(message) for message in batch]
         accepted = any(isinstance(answer.outcome, handlers.Done) for answer in answers)
-        if accepted or (self._demand.has_changed and now >= self._readings_due):
-            self._solve()
-        elif now >= self._republish_due:
-            self._publish()
-        for answer in answers:
-            self._reply(answer)
-            self._commands.acknowledge(answer.message)
+        with self._commands.together():
+            if accepted or (self._demand.has_changed and now >= self._readings_due):
+                self.cycle()
+            elif now >= self._republish_due:
+                self._publish()
+            for answer in answers:
+                self._reply(answer)
+                self._commands.acknowledge(answer.message)
         if now >= self._heartbeat_due:
             self._heartbeat_due = now + HEARTBEAT_S
             self._presence.announce(self._commands, self.figures())
@@ -142,14 +147,11 @@ class Owner:
         self._figures["commands"] += 1
         return Answer(message, request_id, reply_topic, outcome)
 
-    def _solve(self) -> None:
+    def cycle(self) -> float:
+        """Solve for the demand as it is now and publish the state; returns the seconds taken."""
         started = time.perf_counter()
         changed = self._demand.take_changed()
-        for load in changed:
-            power = load.demand()
-            self._engine.set_load(
-                load.index, power.kw, power.kvar, constant_power=load.constant_power
-            )
+        self._engine.set_loads(changed)
         self._document.set_demand(changed)
         solution = self._engine.solve()
         self._version += 1
@@ -158,11 +160,13 @@ class Owner:
         self._publish()
         self._readings_due = time.monotonic() + self._solve_interval
         self._figures["solves"] += 1
-        self._figures["solve_ms"] = round(1000 * (time.perf_counter() - started), 3)
+        taken = time.perf_counter() - started
+        self._figures["cycle_ms"] = round(1000 * taken, 3)
         if solution.converged != self._converged:
             self._converged = solution.converged
             log = self._log.info if self._converged else self._log.error
             log("converged_again" if self._converged else "not_converged", version=self._version)
+        return taken
 
     def _publish(self) -> None:
         self._commands.retain(topics.state(self._feeder), self._state, version=self._version)

@@ -1,0 +1,42 @@
+# One verb each. `make run` and `make test` are all that a fresh machine needs.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: run test bench lint format lock reset
+
+run: $(READY)  ## the live feeder, with a simulated meter at every load
+	@$(BIN)/flexfeeder up --meters
+
+test: $(READY)  ## every test
+	@$(BIN)/pytest
+
+bench: $(READY)  ## how fast, each figure beside a baseline of the same run
+	@$(BIN)/python -m benchmarks
+
+lint: $(READY)  ## style, types, and who may import whom
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(READY)  ## put style right
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: $(READY)  ## newest versions of everything, pinned by hash
+	@$(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --all-extras \
+		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \
+		--no-header --output-file requirements.lock pyproject.toml
+
+reset:  ## forget the data folder
+	@rm -rf .flexfeeder results_api
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "FlexFeeder needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
+	@echo "installing into .venv ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $(READY)

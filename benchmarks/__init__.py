@@ -1,0 +1,1 @@
+"""How fast FlexFeeder is: one module a question, each figure beside a baseline of the same run."""
