@@ -257,7 +257,7 @@ def svg(topology: dict[str, Any], state: dict[str, Any]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"'
         f' width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{about}"'
         f' font-family="{FONT}"><title>{_escape(topology["name"])}</title><desc>{about}</desc>'
-        f'<rect width="{WIDTH}" height="{HEIGHT}" rx="12" fill="{PAGE}"/>'
+        f'<rect width="{WIDTH}" height="{HEIGHT}" rx="12" fill="{PAGE}" stroke="{BORDER}"/>'
         f"{''.join(content)}</svg>\n"
     )
 

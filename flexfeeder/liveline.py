@@ -36,11 +36,11 @@ class LiveLine:
             self._samples.pop(0)
         then, solves_then, readings_then = self._samples[0]
         span = max(now - then, REFRESH_S)
-        text = (
-            f"{describe(orjson.loads(answer)['results'])} | {(readings - readings_then) / span:.0f} readings/s, "
+        rates = (
+            f"{(readings - readings_then) / span:.0f} readings/s, "
             f"{(solves - solves_then) / span:.1f} solves/s"
         )
-        self._write(text)
+        self._write(f"{describe(orjson.loads(answer)['results'])} | {rates}")
 
     def _write(self, text: str) -> None:
         width = shutil.get_terminal_size().columns - 1

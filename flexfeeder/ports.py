@@ -35,7 +35,8 @@ def holder(port: int) -> str | None:
         for connection in psutil.net_connections("tcp"):
             if (
                 connection.status == psutil.CONN_LISTEN
-                and connection.laddr.port == port
+                and connection.laddr
+                and connection.laddr[1] == port
                 and connection.pid
             ):
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"

@@ -1,4 +1,4 @@
-"""A whole system on free ports, for tests and benchmarks: ours and those of programs that use it."""
+"""A whole system on free ports, for tests and benchmarks, ours and yours."""
 
 import os
 import shutil

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from pydantic import ValidationError
 
-from schemas.wire import WireModel
+from schemas.wire import FORMS, WireModel
 
 
 class ErrorCode(StrEnum):
@@ -47,6 +47,13 @@ HTTP_STATUS: dict[ErrorCode, int] = {
 }
 
 
+MOST_DETAILS = 50
+"""Problems of one message that are reported; a hostile one may have thousands."""
+
+LONGEST_NAME = 100
+"""Characters of an unknown field's name that are reported."""
+
+
 class Detail(WireModel):
     """One problem of an input."""
 
@@ -73,7 +80,8 @@ class Refusal(Exception):
         """All problems that pydantic found, collected; unreadable JSON is a case of its own."""
         found = error.errors(include_url=False, include_context=False, include_input=False)
         details = [
-            Detail(field=_field(problem["loc"]), problem=problem["msg"]) for problem in found
+            Detail(field=_field(problem["loc"]), problem=problem["msg"])
+            for problem in found[:MOST_DETAILS]
         ]
         if any(problem["type"] == "json_invalid" for problem in found):
             return cls(ErrorCode.NOT_JSON, "the message is not valid JSON", details)
@@ -82,6 +90,5 @@ class Refusal(Exception):
 
 
 def _field(location: tuple[int | str, ...]) -> str:
-    # A part in angle brackets is the name of a form that a body may have, and no field.
-    parts = [str(part) for part in location if not str(part).startswith("<")]
+    parts = [str(part)[:LONGEST_NAME] for part in location if part not in FORMS]
     return ".".join(parts) or "message"

@@ -7,6 +7,9 @@ from schemas.wire import NAME_PATTERN
 
 ROOT = "flexfeeder"
 
+RESERVED = frozenset({"dfp", "reply", "service"})
+"""Second levels that are no feeders."""
+
 _NAME = re.compile(NAME_PATTERN.removesuffix("$") + r"\Z")
 _REPLY = re.compile(r"flexfeeder/reply/[A-Za-z0-9_-]{1,64}(/[A-Za-z0-9_-]{1,64}){0,4}\Z")
 

@@ -60,7 +60,8 @@ class Settings(BaseModel):
                 values[name] = text
             elif name in _SECRETS and (path := env.get(variable + "_FILE")):
                 try:
-                    values[name] = Path(path).read_text(encoding="utf-8").strip()
+                    if secret := Path(path).read_text(encoding="utf-8").strip():
+                        values[name] = secret
                 except (OSError, UnicodeDecodeError) as error:
                     problems.append(f"{variable}_FILE: cannot be read: {error}")
         known = {PREFIX + name.upper() for name in cls.model_fields}

@@ -29,6 +29,9 @@ from services.gateway.bridge import Bridge, HeldState
 LARGEST_BODY = 1 << 20
 """Bytes of a request body that are read."""
 
+LARGEST_REQUEST = 1 << 16
+"""Bytes of a request body that are parsed: far more than any valid one takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Write:
@@ -206,6 +209,10 @@ async def _read_body(request: Request) -> bytes:
 
 
 def _validated(adapter: TypeAdapter[Body], body: bytes) -> Body:
+    if len(body) > LARGEST_REQUEST:
+        raise Refusal.of_field(
+            ErrorCode.INVALID_VALUE, "body", f"{len(body)} bytes; no valid request is that long"
+        )
     try:
         return adapter.validate_json(body or b"{}")
     except ValidationError as error:

@@ -60,7 +60,8 @@ class Power(NamedTuple):
 class DemandInForce(NamedTuple):
     """What follows from the inputs of one load: what is asked for, and how it is to be solved."""
 
-    index: int
+    load: int
+    """Index of the load in the circuit."""
     kw: float
     kvar: float
     factor: float

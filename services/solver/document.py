@@ -161,9 +161,7 @@ class _BusDetails:
         """Take over what was solved; returns load in kW and kvar by bus."""
         place, figures = self._place, self._figures
         kw, kvar = solution.load_kva.real, solution.load_kva.imag
-        buses = len(self._circuit.buses)
-        bus_kw = np.bincount(self._load_bus, weights=kw, minlength=buses)
-        bus_kvar = np.bincount(self._load_bus, weights=kvar, minlength=buses)
+        bus_kw, bus_kvar = self._by_bus(kw), self._by_bus(kvar)
         figures[place.v_pu] = solution.v_pu.round(6)
         figures[place.angle_deg] = solution.angle_deg.round(4)
         figures[place.kw] = kw.round(4)
@@ -171,6 +169,10 @@ class _BusDetails:
         figures[place.bus_kw] = figures[place.bus_net_kw] = bus_kw.round(4)
         figures[place.bus_kvar] = bus_kvar.round(4)
         return bus_kw, bus_kvar
+
+    def _by_bus(self, of_load: Floats) -> Floats:
+        sums = np.bincount(self._load_bus, weights=of_load, minlength=len(self._circuit.buses))
+        return sums.astype(np.float64, copy=False)
 
     def encoded(self) -> bytes:
         if self._template is None:

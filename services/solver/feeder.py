@@ -1,14 +1,16 @@
 """A feeder folder: ``feeder.toml`` read and checked, all problems at once."""
 
+import contextlib
 import re
 import tomllib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from schemas import topics
 from schemas.wire import NAME_PATTERN, canonical
 
 FeederName = Annotated[str, Field(min_length=1, max_length=200)]
@@ -83,28 +85,22 @@ class Feeder:
         """
         folder = feeders_dir / feeder_id
         path = folder / "feeder.toml"
-        try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            known = sorted(p.parent.name for p in feeders_dir.glob("*/feeder.toml"))
-            raise FeederError(
-                path, [f"there is no such file; feeders here: {', '.join(known) or 'none'}"]
-            ) from None
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise FeederError(path, [f"cannot be read: {error}"]) from None
+        if feeder_id in topics.RESERVED:
+            raise FeederError(path, [f"a feeder cannot be called {feeder_id!r}: topics use it"])
+        content = _toml(path)
+        problems: list[str] = []
+        config = None
         try:
             config = FeederConfig.model_validate(content)
         except ValidationError as error:
-            raise FeederError(
-                path,
-                [
-                    f"{'.'.join(map(str, problem['loc'])) or 'feeder'}: {problem['msg']}"
-                    for problem in error.errors()
-                ],
-            ) from None
-        problems = _master_problems(folder, config.master)
-        problems += neighbourhood_problems(config.neighbourhoods)
-        if problems:
+            problems += [
+                f"{'.'.join(map(str, problem['loc'])) or 'feeder'}: {problem['msg']}"
+                for problem in error.errors()
+            ]
+        if isinstance(master := content.get("master"), str):
+            problems += _master_problems(folder, master)
+        problems += neighbourhood_problems(_readable_neighbourhoods(content))
+        if problems or config is None:
             raise FeederError(path, problems)
         return cls(feeder_id, folder, config)
 
@@ -125,11 +121,36 @@ _NEW = re.compile(
 )
 
 
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = sorted(p.parent.name for p in path.parent.parent.glob("*/feeder.toml"))
+        here = ", ".join(known) or "none"
+        raise FeederError(path, [f"there is no such file; feeders here: {here}"]) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise FeederError(path, [f"cannot be read: {error}"]) from None
+
+
+def _readable_neighbourhoods(content: dict[str, Any]) -> tuple[Neighbourhood, ...]:
+    """Those neighbourhoods that are right in themselves, to be held against each other."""
+    found = []
+    listed = content.get("neighbourhoods")
+    for table in listed if isinstance(listed, list) else []:
+        with contextlib.suppress(ValidationError):
+            found.append(Neighbourhood.model_validate(table))
+    return tuple(found)
+
+
 def _master_problems(folder: Path, master: str) -> list[str]:
-    path = (folder / master).resolve()
-    if not path.is_relative_to(folder.resolve()):
+    try:
+        path = (folder / master).resolve()
+        is_inside, is_file = path.is_relative_to(folder.resolve()), path.is_file()
+    except (OSError, ValueError):
+        return [f"master: {master[:100]!r} is no name of a file"]
+    if not is_inside:
         return [f"master: {master!r} lies outside of the feeder's folder"]
-    if not path.is_file():
+    if not is_file:
         return [f"master: there is no file {master!r} in the feeder's folder"]
     return []
 

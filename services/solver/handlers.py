@@ -21,8 +21,8 @@ from schemas.errors import ErrorCode, Refusal
 from schemas.wire import canonical
 from services.solver.demand import Demand
 
-LARGEST_COMMAND = 1 << 20
-"""Bytes of a command that are still read."""
+LARGEST_COMMAND = 1 << 16
+"""Bytes of a command that are still read: far more than any valid one takes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,9 @@ from services.bus import Message
 from services.logs import Log
 from services.solver.demand import Demand, ReadingOutcome
 
+LARGEST_READING = 1 << 16
+"""Bytes of a single reading that are still read: far more than any valid one takes."""
+
 LARGEST_BATCH = 4 << 20
 """Bytes of a batch of readings that are still read."""
 
@@ -48,6 +51,9 @@ class Intake:
             return
         if not message.payload and not message.retained:
             return  # somebody cleared a retained reading
+        if len(message.payload) > LARGEST_READING:
+            self._refused("too_large", message.topic, f"{len(message.payload)} bytes")
+            return
         try:
             reading = _READING.validate_json(message.payload)
         except ValidationError as error:

@@ -45,7 +45,7 @@ def feeder() -> Demand:
 
 
 def demands(demand: Demand) -> dict[str, Power]:
-    return {LOADS[each.index].name: Power(each.kw, each.kvar) for each in demand.in_force()}
+    return {LOADS[each.load].name: Power(each.kw, each.kvar) for each in demand.in_force()}
 
 
 def of_load_1(demand: Demand) -> DemandInForce:
@@ -53,7 +53,7 @@ def of_load_1(demand: Demand) -> DemandInForce:
 
 
 def take_changed(demand: Demand) -> set[str]:
-    return {LOADS[each.index].name for each in demand.take_changed()}
+    return {LOADS[each.load].name for each in demand.take_changed()}
 
 
 def meter(
@@ -521,4 +521,4 @@ class TestChanged:
     def test_what_is_handed_over_is_the_demand_in_force(self, calls: list[Call]) -> None:
         demand = do(feeder(), calls)
         in_force = demand.in_force()
-        assert all(each == in_force[each.index] for each in demand.take_changed())
+        assert all(each == in_force[each.load] for each in demand.take_changed())

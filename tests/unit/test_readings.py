@@ -158,7 +158,7 @@ class TestSingleReadings:
             (LOAD_1, b'{"kw": NaN}', "invalid"),
             (LOAD_1, b"\xff", "invalid"),
             (LOAD_1, b"[" * 10_000 + b"]" * 10_000, "invalid"),
-            (LOAD_1, b"x" * (2 << 20), "invalid"),
+            (LOAD_1, b"x" * (2 << 20), "too_large"),
             (LOAD_1, b'{"kw": 1, "at": "2026-11-22T12:01:01Z"}', "future"),
             ("flexfeeder/ieee123/meter/77/Load_1", b'{"kw": 1}', "unknown_bus"),
             ("flexfeeder/ieee123/meter/1/Load_2", b'{"kw": 1}', "unknown_element"),
