@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -13,6 +14,11 @@ def _settings() -> Settings:
         return Settings.from_env(os.environ)
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _quiet(settings: Settings) -> Settings:
+    """For commands whose output is the point: only what goes wrong is logged."""
+    return settings.model_copy(update={"log_level": "WARNING"})
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,7 +66,24 @@ def watch(*, as_json: bool, count: int | None) -> None:
     from flexfeeder.discovery import discovered  # noqa: PLC0415
     from flexfeeder.watch import watch as watch_states  # noqa: PLC0415
 
-    watch_states(discovered(_settings()), as_json=as_json, count=count)
+    watch_states(discovered(_quiet(_settings())), as_json=as_json, count=count)
+
+
+@main.command()
+@click.option(
+    "-o",
+    "--output",
+    default=Path("feeder.svg"),
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+)
+def draw(output: Path) -> None:
+    """Draw the feeder as it is now: its map and its voltage profile, as SVG."""
+    from flexfeeder.discovery import discovered  # noqa: PLC0415
+    from flexfeeder.draw import draw as draw_feeder  # noqa: PLC0415
+
+    draw_feeder(discovered(_quiet(_settings())), output)
+    click.echo(f"drawn: {output}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import selectors
 import socket
 import time
+from collections.abc import Callable
 
 from services.bus import Connection
 
@@ -31,6 +32,13 @@ class Reactor:
                 if connection.wants_write:
                     connection.write()
                 connection.read(BUDGET)
+
+    def poll_until(self, done: Callable[[], bool], timeout: float) -> bool:
+        """Serve until a fact comes true or ``timeout`` seconds have passed; says which."""
+        deadline = time.monotonic() + timeout
+        while not done() and (left := deadline - time.monotonic()) > 0:
+            self.poll(left)
+        return done()
 
     def close(self) -> None:
         self._selector.close()
