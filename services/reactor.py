@@ -17,16 +17,20 @@ class Reactor:
     def __init__(self, *connections: Connection) -> None:
         self._connections = connections
         self._selector = selectors.DefaultSelector()
+        self._maintain_at: dict[Connection, float] = {}
         self._watched: dict[Connection, tuple[socket.socket, int]] = {}
 
     def poll(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds for messages and hand over what has come."""
         now = time.monotonic()
-        due = now + timeout
+        until = now + timeout
         for connection in self._connections:
-            due = min(due, connection.maintain(now))
+            due = self._maintain_at.get(connection, 0.0)
+            if now >= due or connection.socket is None:
+                due = self._maintain_at[connection] = connection.maintain(now)
+            until = min(until, due)
             self._watch(connection)
-        ready = {key.data for key, _ in self._selector.select(max(0.0, due - now))}
+        ready = {key.data for key, _ in self._selector.select(max(0.0, until - now))}
         for connection in self._connections:
             if connection in ready:
                 if connection.wants_write:

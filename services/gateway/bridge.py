@@ -185,11 +185,9 @@ class Bridge:
                 waiting.remove(waiter)
 
     def _arrived(self, message: Message) -> None:
-        # What comes here was published by services; whatever else it is, it must not stop us.
-        try:
-            self._take(message)
-        finally:
-            self._connection.acknowledge(message)
+        self._take(message)
+        # After those who waited for it: the broker has time, a caller has not.
+        self._loop.call_soon(self._connection.acknowledge, message)
 
     def _take(self, message: Message) -> None:
         topic = message.topic

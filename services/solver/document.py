@@ -7,7 +7,7 @@ means something (1e-6 pu, 1e-4 degree, 0.1 W).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -45,19 +45,18 @@ class StateDocument:
         self._feeder = feeder
         self._limits = config.voltage_limits
         self._circuit = circuit
-        self._details = _BusDetails(config, circuit)
-        self._transformers = _Transformers(config, circuit)
+        self._bus_of_row: list[int] = circuit.voltages.bus.tolist()
+        self._body = _Body(config, circuit)
         self.set_demand(demands)
 
     def set_demand(self, demands: Sequence[DemandInForce]) -> None:
         """Take over the demand of these loads."""
-        self._details.set_demand(demands)
+        self._body.set_demand(demands)
 
     def update(self, solution: Solution, stamp: Stamp) -> bytes:
         """The state with this solution in it, encoded."""
-        bus_kva = self._details.set_solution(solution)
+        overloads = self._body.set_solution(solution)
         profile = self._voltage_profile(solution.v_pu)
-        transformers = self._transformers.loaded(bus_kva, solution.transformer_kva)
         head = {
             "feeder": self._feeder,
             "version": stamp.version,
@@ -71,25 +70,17 @@ class StateDocument:
             ),
             "taps": dict(zip(self._circuit.regulators, solution.taps, strict=True)),
             "management_status": _management_status(
-                solution.converged, profile["violations"], transformers
+                solution.converged, profile["violations"], overloads
             ),
             "power_summary": _power_summary(solution),
             "voltage_profile": profile,
         }
-        tail = {"transformers": transformers, "adjustments": {"revision": 0, "programs": []}}
-        return b"".join(
-            (
-                orjson.dumps(head)[:-1],
-                b',"bus_details":',
-                self._details.encoded(),
-                b",",
-                orjson.dumps(tail)[1:],
-            )
-        )
+        return b"".join((orjson.dumps(head)[:-1], b",", self._body.encoded()[1:]))
 
     def _voltage_profile(self, v_pu: Floats) -> dict[str, Any]:
-        energised = v_pu > DEAD_PU
-        if not energised.any():
+        rows = np.flatnonzero(v_pu > DEAD_PU)
+        live = v_pu[rows]
+        if not len(live):
             return {
                 "min_voltage_pu": 0.0,
                 "min_voltage_bus": self._circuit.source_bus,
@@ -98,35 +89,45 @@ class StateDocument:
                 "avg_voltage_pu": 0.0,
                 "violations": [],
             }
-        lowest = int(np.where(energised, v_pu, np.inf).argmin())
-        highest = int(v_pu.argmax())
-        low, high = self._limits.min_pu, self._limits.max_pu
-        too_low = energised & (v_pu < low - VOLTAGE_TOLERANCE_PU)
-        too_high = v_pu > high + VOLTAGE_TOLERANCE_PU
+        lowest, highest = int(live.argmin()), int(live.argmax())
+        low, high = float(live[lowest]), float(live[highest])
         return {
-            "min_voltage_pu": round(float(v_pu[lowest]), 6),
-            "min_voltage_bus": self._bus_of(lowest),
-            "max_voltage_pu": round(float(v_pu[highest]), 6),
-            "max_voltage_bus": self._bus_of(highest),
-            "avg_voltage_pu": round(float(v_pu[energised].mean()), 6),
-            "violations": [
+            "min_voltage_pu": round(low, 6),
+            "min_voltage_bus": self._bus_of(rows[lowest]),
+            "max_voltage_pu": round(high, 6),
+            "max_voltage_bus": self._bus_of(rows[highest]),
+            "avg_voltage_pu": round(float(np.add.reduce(live)) / len(live), 6),
+            "violations": (
+                self._violations(rows, live)
+                if low < self._limits.min_pu - VOLTAGE_TOLERANCE_PU
+                or high > self._limits.max_pu + VOLTAGE_TOLERANCE_PU
+                else []
+            ),
+        }
+
+    def _violations(self, rows: Indices, live: Floats) -> list[dict[str, Any]]:
+        low, high = self._limits.min_pu, self._limits.max_pu
+        found = []
+        for row, v_pu in zip(rows.tolist(), live.tolist(), strict=True):
+            if low - VOLTAGE_TOLERANCE_PU <= v_pu <= high + VOLTAGE_TOLERANCE_PU:
+                continue
+            found.append(
                 {
                     "bus": self._bus_of(row),
                     "phase": self._circuit.voltages.phase[row],
-                    "v_pu": round(float(v_pu[row]), 6),
-                    "limit_pu": high if too_high[row] else low,
-                    "kind": "overvoltage" if too_high[row] else "undervoltage",
+                    "v_pu": round(v_pu, 6),
+                    "limit_pu": high if v_pu > high else low,
+                    "kind": "overvoltage" if v_pu > high else "undervoltage",
                 }
-                for row in np.flatnonzero(too_low | too_high).tolist()
-            ],
-        }
+            )
+        return found
 
-    def _bus_of(self, row: int) -> str:
-        return self._circuit.buses[int(self._circuit.voltages.bus[row])].name
+    def _bus_of(self, row: int | np.intp) -> str:
+        return self._circuit.buses[self._bus_of_row[row]].name
 
 
-class _BusDetails:
-    """The buses with their voltages and loads: text that rarely changes, around figures.
+class _Body:
+    """Buses, loads and transformers: text that rarely changes, around figures.
 
     All figures stand in one array, in the order in which they stand in the text.
     """
@@ -137,10 +138,16 @@ class _BusDetails:
         self._neighbourhood = {
             bus.lower(): area.number for area in config.neighbourhoods for bus in area.buses
         }
+        areas = [[bus_index[bus.lower()] for bus in a.buses] for a in config.neighbourhoods]
+        self._area_buses = np.array([bus for area in areas for bus in area], dtype=np.intp)
+        self._area_starts = np.cumsum([0, *map(len, areas)], dtype=np.intp)[:-1]
+        self._rated = _rated(config, circuit)
+        self._rating_kva = np.array([rated.kva for rated in self._rated])
         self._circuit = circuit
         self._sources = [Source.NOMINAL] * len(circuit.loads)
+        self._overloaded: list[int] = []
         self._template: Template | None = None
-        self._place = _Places(circuit, self._load_bus)
+        self._place = _Places(circuit, self._load_bus, len(self._rated))
         self._figures = np.zeros(self._place.count)
 
     def set_demand(self, demands: Sequence[DemandInForce]) -> None:
@@ -157,8 +164,8 @@ class _BusDetails:
                 self._sources[index] = source
                 self._template = None
 
-    def set_solution(self, solution: Solution) -> "tuple[Floats, Floats]":
-        """Take over what was solved; returns load in kW and kvar by bus."""
+    def set_solution(self, solution: Solution) -> list[str]:
+        """Take over what was solved; returns a line about each transformer that is overloaded."""
         place, figures = self._place, self._figures
         kw, kvar = solution.load_kva.real, solution.load_kva.imag
         bus_kw, bus_kvar = self._by_bus(kw), self._by_bus(kvar)
@@ -168,18 +175,40 @@ class _BusDetails:
         figures[place.kvar] = kvar.round(4)
         figures[place.bus_kw] = figures[place.bus_net_kw] = bus_kw.round(4)
         figures[place.bus_kvar] = bus_kvar.round(4)
-        return bus_kw, bus_kvar
-
-    def _by_bus(self, of_load: Floats) -> Floats:
-        sums = np.bincount(self._load_bus, weights=of_load, minlength=len(self._circuit.buses))
-        return sums.astype(np.float64, copy=False)
+        loading_kva = self._loading_kva(bus_kw, bus_kvar, solution.transformer_kva)
+        percent = 100.0 * loading_kva / self._rating_kva
+        figures[place.loading_kva] = loading_kva.round(4)
+        figures[place.loading_percent] = percent.round(4)
+        overloaded: list[int] = np.flatnonzero(percent > OVERLOAD_PERCENT).tolist()
+        if overloaded != self._overloaded:
+            self._overloaded = overloaded
+            self._template = None
+        return [
+            f"overload: transformer {rated.name} at bus {rated.bus} carries "
+            f"{loading_kva[index]:.1f} kVA of {rated.kva:g} kVA ({percent[index]:.1f} %)"
+            for index, rated in ((index, self._rated[index]) for index in overloaded)
+        ]
 
     def encoded(self) -> bytes:
         if self._template is None:
             self._template = Template(self._with_holes())
         return self._template.fill(self._figures)
 
-    def _with_holes(self) -> list[dict[str, Any]]:
+    def _by_bus(self, of_load: Floats) -> Floats:
+        sums = np.bincount(self._load_bus, weights=of_load, minlength=len(self._circuit.buses))
+        return sums.astype(np.float64, copy=False)
+
+    def _loading_kva(
+        self, bus_kw: Floats, bus_kvar: Floats, transformer_kva: tuple[float, ...]
+    ) -> Floats:
+        """Loading in the order of ``_rated``: neighbourhoods by their loads, then solved flows."""
+        if not len(self._area_starts):
+            return np.array(transformer_kva)
+        kw = np.add.reduceat(bus_kw[self._area_buses], self._area_starts)
+        kvar = np.add.reduceat(bus_kvar[self._area_buses], self._area_starts)
+        return np.concatenate((np.hypot(kw, kvar), transformer_kva))
+
+    def _with_holes(self) -> dict[str, Any]:
         circuit = self._circuit
         phases: list[dict[str, Any]] = [{} for _ in circuit.buses]
         rows = zip(circuit.voltages.bus.tolist(), circuit.voltages.phase, strict=True)
@@ -200,29 +229,44 @@ class _BusDetails:
                     "held_by": [],
                 }
             )
-        return [
-            {
-                "bus": bus.name,
-                "kv_base": bus.kv_base,
-                "phases": phases[index],
-                "load_kw": HOLE,
-                "load_kvar": HOLE,
-                "gen_kw": 0.0,
-                "net_kw": HOLE,
-                "neighbourhood": self._neighbourhood.get(bus.name),
-                "loads": loads[index],
-                "devices": [],
-                "generators": [],
-                "dfps": [],
-            }
-            for index, bus in enumerate(circuit.buses)
-        ]
+        return {
+            "bus_details": [
+                {
+                    "bus": bus.name,
+                    "kv_base": bus.kv_base,
+                    "phases": phases[index],
+                    "load_kw": HOLE,
+                    "load_kvar": HOLE,
+                    "gen_kw": 0.0,
+                    "net_kw": HOLE,
+                    "neighbourhood": self._neighbourhood.get(bus.name),
+                    "loads": loads[index],
+                    "devices": [],
+                    "generators": [],
+                    "dfps": [],
+                }
+                for index, bus in enumerate(circuit.buses)
+            ],
+            "transformers": [
+                {
+                    "name": rated.name,
+                    "kind": rated.kind,
+                    "bus": rated.bus,
+                    "rating_kva": rated.kva,
+                    "loading_kva": HOLE,
+                    "loading_percent": HOLE,
+                    "status": "OVERLOADED" if index in self._overloaded else "OK",
+                }
+                for index, rated in enumerate(self._rated)
+            ],
+            "adjustments": {"revision": 0, "programs": []},
+        }
 
 
 class _Places:
-    """Where each figure stands among the holes of :meth:`_BusDetails._with_holes`."""
+    """Where each figure stands among the holes of :meth:`_Body._with_holes`."""
 
-    def __init__(self, circuit: Circuit, load_bus: Indices) -> None:
+    def __init__(self, circuit: Circuit, load_bus: Indices, transformers: int) -> None:
         self.count = 0
         rows_of_bus: list[list[int]] = [[] for _ in circuit.buses]
         for row, bus in enumerate(circuit.voltages.bus.tolist()):
@@ -240,6 +284,9 @@ class _Places:
             self._next(bus, self.bus_kw, self.bus_kvar, self.bus_net_kw)
             for load in loads_of_bus[bus]:
                 self._next(load, self.demand_kw, self.set_kw, self.kw, self.kvar, self.factor)
+        self.loading_kva, self.loading_percent = _places(transformers, 2)
+        for transformer in range(transformers):
+            self._next(transformer, self.loading_kva, self.loading_percent)
 
     def _next(self, index: int, *places: Indices) -> None:
         for place in places:
@@ -247,46 +294,25 @@ class _Places:
             self.count += 1
 
 
-class _Transformers:
-    """Service transformers of the neighbourhoods, and the real ones that are no regulators."""
+class _Rated(NamedTuple):
+    """A transformer whose loading is shown; rating in kVA."""
 
-    def __init__(self, config: FeederConfig, circuit: Circuit) -> None:
-        bus_index = {bus.name: index for index, bus in enumerate(circuit.buses)}
-        areas = [[bus_index[bus.lower()] for bus in a.buses] for a in config.neighbourhoods]
-        self._area_buses = np.array([bus for area in areas for bus in area], dtype=np.intp)
-        self._area_starts = np.cumsum([0, *map(len, areas)], dtype=np.intp)[:-1]
-        self._rated: list[tuple[str, str, str, float]] = [
-            (f"neighbourhood_{a.number}", "service", a.transformer_bus.lower(), a.transformer_kva)
-            for a in config.neighbourhoods
-        ] + [
-            (t.name, "transformer", t.buses[-1], t.kva)
-            for t in circuit.transformers
-            if not t.regulates
-        ]
+    name: str
+    kind: str
+    bus: str
+    kva: float
 
-    def loaded(
-        self, bus_kva: tuple[Floats, Floats], transformer_kva: Sequence[float]
-    ) -> list[dict[str, Any]]:
-        """Each with its loading, from load in kW and kvar by bus and from the solved flows."""
-        kw, kvar = bus_kva
-        loading: list[float] = []
-        if len(self._area_starts):
-            kw = np.add.reduceat(kw[self._area_buses], self._area_starts)
-            kvar = np.add.reduceat(kvar[self._area_buses], self._area_starts)
-            loading += np.hypot(kw, kvar).tolist()
-        loading += transformer_kva
-        return [
-            {
-                "name": name,
-                "kind": kind,
-                "bus": bus,
-                "rating_kva": rating,
-                "loading_kva": round(kva, 4),
-                "loading_percent": round(100.0 * kva / rating, 4),
-                "status": "OVERLOADED" if 100.0 * kva > OVERLOAD_PERCENT * rating else "OK",
-            }
-            for (name, kind, bus, rating), kva in zip(self._rated, loading, strict=True)
-        ]
+
+def _rated(config: FeederConfig, circuit: Circuit) -> list[_Rated]:
+    """Service transformers of the neighbourhoods, then the real ones that are no regulators."""
+    return [
+        _Rated(f"neighbourhood_{a.number}", "service", a.transformer_bus.lower(), a.transformer_kva)
+        for a in config.neighbourhoods
+    ] + [
+        _Rated(t.name, "transformer", t.buses[-1], t.kva)
+        for t in circuit.transformers
+        if not t.regulates
+    ]
 
 
 def _places(length: int, count: int) -> list[Indices]:
@@ -299,13 +325,13 @@ def _power_summary(solution: Solution) -> dict[str, float]:
         "total_circuit_power_kvar": round(solution.source_kva.imag, 4),
         "total_losses_kw": round(solution.losses_kva.real, 4),
         "total_losses_kvar": round(solution.losses_kva.imag, 4),
-        "total_load_kw": round(float(solution.load_kva.real.sum()), 4),
+        "total_load_kw": round(float(np.add.reduce(solution.load_kva.real)), 4),
         "total_generation_kw": 0.0,
     }
 
 
 def _management_status(
-    converged: bool, violations: list[dict[str, Any]], transformers: list[dict[str, Any]]
+    converged: bool, violations: list[dict[str, Any]], overloads: list[str]
 ) -> dict[str, Any]:
     if not converged:
         text = "no convergence: the figures are those of the last solve that converged"
@@ -314,12 +340,7 @@ def _management_status(
         f"{v['kind']}: bus {v['bus']} phase {v['phase']} at {v['v_pu']:.4f} pu, "
         f"limit {v['limit_pu']} pu"
         for v in violations
-    ] + [
-        f"overload: transformer {t['name']} at bus {t['bus']} carries {t['loading_kva']:.1f} kVA "
-        f"of {t['rating_kva']:g} kVA ({t['loading_percent']:.1f} %)"
-        for t in transformers
-        if t["status"] != "OK"
-    ]
+    ] + overloads
     return {"status": "ALERT" if log else "OK", "management_log": log}
 
 

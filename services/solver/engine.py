@@ -84,6 +84,9 @@ class Engine:
         self._load_positions = np.array(
             [positions[f"load.{load.name.lower()}"] for load in self.circuit.loads], dtype=np.intp
         )
+        self._source_positions = np.array(
+            [i for i, name in enumerate(names) if name.startswith("vsource.")], dtype=np.intp
+        )
         self._nominal_models = self._read_models()
         self._models = list(self._nominal_models)
         self._rated = [i for i, t in enumerate(self.circuit.transformers, 1) if not t.regulates]
@@ -146,14 +149,14 @@ class Engine:
         circuit = dss.Circuit
         volts = _complexes(circuit.AllBusVolts())
         across = volts[self._rows_from]
-        across[self._paired] -= volts[self._rows_to]
+        if len(self._paired):
+            across[self._paired] -= volts[self._rows_to]
         v_pu = np.abs(across) / self.circuit.voltages.base_v
         losses = _complexes(circuit.AllElementLosses())
-        source = complex(*circuit.TotalPower())
         lost = complex(*circuit.Losses())
-        total = losses.sum() + source + lost
         # One comparison covers everything: NaN and infinity spread through sums.
-        if not (np.isfinite(total) and v_pu.max(initial=0.0) < _HIGHEST_PU):
+        total = np.add.reduce(losses) + lost
+        if not (np.isfinite(total) and np.maximum.reduce(v_pu, initial=0.0) < _HIGHEST_PU):
             return None
         return Solution(
             converged=True,
@@ -161,11 +164,19 @@ class Engine:
             v_pu=v_pu,
             angle_deg=np.angle(across, deg=True),
             load_kva=losses[self._load_positions],
-            source_kva=-source,
+            source_kva=-complex(np.add.reduce(losses[self._source_positions])),
             losses_kva=lost / 1000,
             transformer_kva=tuple(self._transformer_kva(index) for index in self._rated),
-            taps=tuple(dss.RegControls.TapNumber() for _ in dss.RegControls),
+            taps=self._taps(),
         )
+
+    def _taps(self) -> tuple[int, ...]:
+        native = dss.dss_lib
+        taps = []
+        for index in range(1, len(self.circuit.regulators) + 1):
+            native.RegControls_Set_idx(index)
+            taps.append(int(native.RegControls_Get_TapNumber()))
+        return tuple(taps)
 
     def _transformer_kva(self, index: int) -> float:
         """|S| in kVA at the winding that power leaves."""
@@ -326,7 +337,7 @@ class Engine:
             source_kva=0j,
             losses_kva=0j,
             transformer_kva=(0.0,) * len(self._rated),
-            taps=tuple(dss.RegControls.TapNumber() for _ in dss.RegControls),
+            taps=self._taps(),
         )
 
     def _spelled(self, kind: str, name: str) -> str:
