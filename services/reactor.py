@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from services.bus import Connection
 
-BUDGET = 256
+BUDGET = 64
 """Messages taken from a connection before the next one gets its turn."""
 
 
