@@ -199,7 +199,7 @@ class MqttClient:
         def found() -> list[paho.MQTTMessage]:
             return [message for message in self.on(self.reply_topic) if matches(message)]
 
-        wait_until(lambda: bool(found()), f"a reply to {to}")
+        wait_until(lambda: bool(found()), f"a reply to {to}", timeout_s=3.0)
         reply: dict[str, Any] = orjson.loads(found()[0].payload)
         return reply
 
