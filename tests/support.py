@@ -220,7 +220,7 @@ class Broker:
 
     def __init__(self, kind: str, folder: Path) -> None:
         self.port = ports.free_port()
-        config = folder / "broker.conf"
+        config = folder / "broker.toml"  # the embedded one goes by the suffix
         if kind == "mosquitto":
             assert MOSQUITTO is not None
             config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")

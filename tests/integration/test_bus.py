@@ -1,0 +1,333 @@
+"""A connection of a service against real brokers that come late, die, and come back."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+import structlog
+from structlog.testing import LogCapture
+from support import Broker, MqttClient
+
+from flexfeeder.testing import wait_until
+from services.bus import BrokerAddress, Connection, Message, Subscription, Will
+from services.reactor import Reactor
+
+TOPIC = "flexfeeder/test/topic"
+
+
+@pytest.fixture
+def down(broker_kind: str, tmp_path: Path) -> Iterator[Broker]:
+    """A broker that is not there yet."""
+    broker = Broker(broker_kind, tmp_path)
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def broker(down: Broker) -> Broker:
+    """A broker that is there."""
+    down.start()
+    return down
+
+
+class Service:
+    """A connection as a service has it, with what it hears and what it logs."""
+
+    def __init__(self, broker: Broker, **options: Any) -> None:
+        self.heard: list[Message] = []
+        self.births = 0
+        self._logged = LogCapture()
+        log = structlog.wrap_logger(
+            structlog.PrintLogger(),
+            processors=[self._logged],
+            wrapper_class=structlog.make_filtering_bound_logger(0),
+        )
+        self.connection = Connection(
+            BrokerAddress("127.0.0.1", broker.port),
+            options.pop("client_id", "the-service"),
+            log=log,
+            on_message=self.heard.append,
+            on_connected=self._born,
+            **options,
+        )
+        self._reactor = Reactor(self.connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+        self._reactor.close()
+
+    def logged(self, event: str) -> int:
+        """How often an event stands in the log."""
+        return sum(entry["event"] == event for entry in self._logged.entries)
+
+    def serve_until(
+        self, predicate: Callable[[], bool], description: str, timeout_s: float = 5.0
+    ) -> None:
+        """Let the reactor run until a fact has come true."""
+
+        def polled() -> bool:
+            self._reactor.poll(0.01)
+            return predicate()
+
+        wait_until(polled, description, timeout_s, every_s=0)
+
+    def connect(self) -> None:
+        self.serve_until(lambda: self.connection.connected, "connected")
+
+    def cut(self) -> None:
+        """Cut the wire, and notice."""
+        sock = self.connection.socket
+        assert sock is not None
+        sock.shutdown(socket.SHUT_RDWR)
+        self.serve_until(lambda: not self.connection.connected, "noticed")
+
+    def payloads(self) -> list[bytes]:
+        return [message.payload for message in self.heard]
+
+    def _born(self) -> None:
+        self.births += 1
+
+
+@contextmanager
+def peer(broker: Broker) -> Iterator[MqttClient]:
+    with MqttClient(broker.port, protocol="5") as client:
+        yield client
+
+
+class TestBrokerAway:
+    def test_a_broker_that_comes_late_is_found_within_two_seconds(self, down: Broker) -> None:
+        with Service(down) as service:
+            service.serve_until(lambda: service.logged("broker_away") > 0, "tried in vain")
+            down.start()
+            service.serve_until(lambda: service.connection.connected, "connected", timeout_s=2.0)
+            assert service.logged("broker_connected") == 1
+
+    def test_it_is_tried_at_least_every_two_seconds_however_long_it_is_away(
+        self, down: Broker
+    ) -> None:
+        with Service(down) as service:
+            now = time.monotonic()
+            for _ in range(20):
+                due = service.connection.maintain(now)
+                assert now < due <= now + 2.0
+                now = due
+
+    def test_that_it_is_away_is_logged_once(self, down: Broker) -> None:
+        with Service(down) as service:
+            now = time.monotonic()
+            for _ in range(10):
+                now = service.connection.maintain(now)
+            assert service.logged("broker_away") == 1
+
+    def test_a_killed_broker_is_found_again_within_two_seconds(self, broker: Broker) -> None:
+        with Service(broker) as service:
+            service.connect()
+            broker.kill()
+            service.serve_until(lambda: not service.connection.connected, "noticed")
+            assert service.logged("broker_away") == 1
+            broker.start()
+            service.serve_until(lambda: service.connection.connected, "connected", timeout_s=2.0)
+            assert service.logged("broker_away") == 1
+            assert service.births == 2
+
+    def test_a_port_that_never_answers_is_given_up_and_tried_again(self, tmp_path: Path) -> None:
+        """The kernel accepts for a listener that does not: there is a socket and no answer."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            silent = Broker("embedded", tmp_path)
+            silent.port = listener.getsockname()[1]
+            with Service(silent) as service:
+                now = time.monotonic()
+                service.connection.maintain(now)
+                first = service.connection.socket
+                assert first is not None
+                service.connection.maintain(now + 6.0)
+                assert service.connection.socket is not None
+                assert service.connection.socket is not first
+                assert service.logged("broker_away") == 1
+
+
+class TestAfterReconnect:
+    def test_it_subscribes_again(self, broker: Broker) -> None:
+        with Service(broker, subscriptions=[Subscription(TOPIC, qos=1)]) as service:
+            service.connect()
+            broker.kill()
+            broker.start()
+            service.serve_until(lambda: service.births == 2, "connected again")
+            with peer(broker) as client:
+
+                def arrives() -> bool:
+                    client.publish(TOPIC, b"hello")
+                    return bool(service.heard)
+
+                service.serve_until(arrives, "it hears what is published now")
+
+    def test_it_publishes_again_what_is_retained_in_its_newest_form(self, broker: Broker) -> None:
+        with Service(broker) as service:
+            service.connection.retain(TOPIC, b"before it was connected", qos=1)
+            service.connect()
+            service.connection.retain(TOPIC, b"newest", qos=1, version=7)
+            broker.kill()
+            broker.start()
+            service.serve_until(lambda: service.births == 2, "connected again")
+            with peer(broker) as client:
+                client.subscribe(TOPIC)
+                service.serve_until(lambda: bool(client.on(TOPIC)), "it is there")
+                [message] = client.on(TOPIC)
+                assert message.payload == b"newest"
+                assert message.properties.UserProperty == [("version", "7")]
+
+    def test_its_will_is_published_when_it_dies_without_a_goodbye(self, broker: Broker) -> None:
+        with peer(broker) as client:
+            client.subscribe(TOPIC)
+            with Service(broker, will=Will(TOPIC, b"gone")) as service:
+                service.connect()
+                service.cut()
+            wait_until(lambda: bool(client.on(TOPIC)), "the will")
+            assert client.on(TOPIC)[0].payload == b"gone"
+
+    def test_its_farewell_is_published_and_its_will_is_not_when_it_closes(
+        self, broker: Broker
+    ) -> None:
+        with peer(broker) as client:
+            client.subscribe(TOPIC)
+            service = Service(broker, will=Will(TOPIC, b"gone"))
+            service.connect()
+            connection = service.connection
+            connection.close(lambda: connection.retain(TOPIC, b"goodbye", qos=1))
+            assert connection.socket is None
+            client.first_on(TOPIC)
+            client.publish(TOPIC, b"later")
+            wait_until(lambda: len(client.on(TOPIC)) > 1, "what came later")
+            assert [message.payload for message in client.on(TOPIC)] == [b"goodbye", b"later"]
+
+
+class TestSession:
+    """QoS 1 messages to a client whose session the broker keeps."""
+
+    @pytest.fixture
+    def service(self, broker: Broker) -> Iterator[Service]:
+        with Service(broker, session=True, subscriptions=[Subscription(TOPIC, qos=1)]) as service:
+            service.connect()
+            with peer(broker) as client:
+
+                def is_subscribed() -> bool:
+                    client.publish(TOPIC, b"probe")
+                    return bool(service.heard)
+
+                service.serve_until(is_subscribed, "subscribed")
+            self.quiet(service, broker)
+            yield service
+
+    def quiet(self, service: Service, broker: Broker) -> None:
+        """Everything so far has come and is acknowledged."""
+        self.send(broker, b"end")
+        service.serve_until(lambda: b"end" in service.payloads(), "the end")
+        for message in service.heard:
+            service.connection.acknowledge(message)
+        service.heard.clear()
+
+    def send(self, broker: Broker, *payloads: bytes) -> None:
+        with peer(broker) as client:
+            for payload in payloads:
+                client.publish(TOPIC, payload)
+
+    def reconnect(self, service: Service) -> None:
+        service.cut()
+        service.heard.clear()
+        service.connect()
+
+    def test_what_is_not_acknowledged_comes_again_after_the_wire_was_cut(
+        self, broker: Broker, service: Service
+    ) -> None:
+        self.send(broker, b"1", b"2")
+        service.serve_until(lambda: len(service.heard) == 2, "both")
+        self.reconnect(service)
+        service.serve_until(lambda: len(service.heard) == 2, "both again")
+        assert service.payloads() == [b"1", b"2"]
+
+    def test_what_is_acknowledged_does_not(self, broker: Broker, service: Service) -> None:
+        self.send(broker, b"1", b"2")
+        service.serve_until(lambda: len(service.heard) == 2, "both")
+        service.connection.acknowledge(service.heard[0])
+        # The broker has the acknowledgement once it has answered what was sent after it.
+        self.send(broker, b"3")
+        service.serve_until(lambda: len(service.heard) == 3, "a third")
+        self.reconnect(service)
+        service.serve_until(lambda: len(service.heard) == 2, "the others again")
+        assert service.payloads() == [b"2", b"3"]
+
+    def test_what_comes_while_it_is_away_is_kept_for_it(
+        self, broker: Broker, service: Service
+    ) -> None:
+        service.cut()
+        self.send(broker, b"1")
+        service.connect()
+        service.serve_until(lambda: bool(service.heard), "it is delivered")
+        assert service.payloads() == [b"1"]
+
+    def test_an_acknowledgement_that_comes_after_the_reconnect_is_dropped(
+        self, broker: Broker, service: Service
+    ) -> None:
+        """It would acknowledge whatever bears the same number on the new connection."""
+        self.send(broker, b"1")
+        service.serve_until(lambda: bool(service.heard), "it is delivered")
+        late = service.heard[0]
+        self.reconnect(service)
+        service.serve_until(lambda: bool(service.heard), "it is delivered again")
+        service.connection.acknowledge(late)
+        self.reconnect(service)
+        service.serve_until(lambda: bool(service.heard), "and again")
+        assert service.payloads() == [b"1"]
+        self.quiet(service, broker)
+        self.reconnect(service)
+        self.send(broker, b"2")
+        service.serve_until(lambda: bool(service.heard), "the next")
+        assert service.payloads() == [b"2"]
+
+
+class TestPublish:
+    def test_without_a_connection_it_says_so_and_nothing_is_sent_later(
+        self, down: Broker
+    ) -> None:
+        with Service(down) as service:
+            assert service.connection.publish(TOPIC, b"1", qos=1) is False
+            down.start()
+            with peer(down) as client:
+                client.subscribe(TOPIC)
+                service.connect()
+                assert service.connection.publish(TOPIC, b"2", qos=1) is True
+                service.serve_until(lambda: bool(client.on(TOPIC)), "the second")
+                service.cut()
+                assert service.connection.publish(TOPIC, b"3", qos=1) is False
+                service.connect()
+                assert service.connection.publish(TOPIC, b"4", qos=1) is True
+                service.serve_until(
+                    lambda: client.on(TOPIC)[-1].payload == b"4", "the fourth"
+                )
+                assert [message.payload for message in client.on(TOPIC)] == [b"2", b"4"]
+
+    def test_what_is_sent_together_arrives_whole_and_in_order(self, broker: Broker) -> None:
+        sent = [bytes([n]) * 10_000 for n in range(20)]
+        with Service(broker) as service, peer(broker) as client:
+            client.subscribe(TOPIC)
+            service.connect()
+            with service.connection.together():
+                for payload in sent:
+                    service.connection.publish(TOPIC, payload, qos=1)
+            service.serve_until(lambda: len(client.on(TOPIC)) == len(sent), "all of it")
+            assert [message.payload for message in client.on(TOPIC)] == sent
+
+    def test_correlation_data_goes_with_it(self, broker: Broker) -> None:
+        with Service(broker) as service, peer(broker) as client:
+            client.subscribe(TOPIC)
+            service.connect()
+            service.connection.publish(TOPIC, b"reply", correlation=b"\x00\xff")
+            service.serve_until(lambda: bool(client.on(TOPIC)), "it is there")
+            assert client.on(TOPIC)[0].properties.CorrelationData == b"\x00\xff"
