@@ -201,7 +201,7 @@ class _Run:
         """Restart the embedded broker when its 3.1.1 listener has broken down.
 
         An MQTT 5 message with properties that meets a 3.1.1 subscriber kills that connection
-        and then the listener, while the process lives on (docs/decisions/0003).
+        and then the listener, while the process lives on (docs/decisions/0002).
         """
         if not self._embedded_broker or now < self._probe_due:
             return

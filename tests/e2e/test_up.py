@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -19,6 +19,7 @@ from flexfeeder import ports
 from flexfeeder.testing import System, system, wait_until
 
 CHILDREN = {*SERVICES, "broker", "store"}
+UP = [sys.executable, "-m", "flexfeeder", "up"]
 PIN = {"bus_name": "1", "load_name": "Load_1", "new_kw": 5.0, "new_kvar": 1.0}
 
 
@@ -36,25 +37,51 @@ def shared() -> Iterator[System]:
         yield running
 
 
-def up_again(folder: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
-    """Run ``flexfeeder up`` to its end, on free ports and in a folder of its own unless told."""
+def environment(folder: Path, **settings: str) -> dict[str, str]:
+    """Settings for another ``up``: free ports and a folder of its own unless told."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("FLEXFEEDER_")}
-    env |= {
+    return env | {
         "FLEXFEEDER_HTTP_PORT": str(ports.free_port()),
         "FLEXFEEDER_MQTT_PORT": str(ports.free_port()),
         "FLEXFEEDER_DATA_DIR": str(folder / "data"),
         "FLEXFEEDER_RESULTS_DIR": str(folder / "results"),
         "FLEXFEEDER_FEEDERS_DIR": str(FEEDERS),
+        **settings,
     }
+
+
+def up_ends(folder: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
+    """Run ``flexfeeder up`` where it cannot run, to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "flexfeeder", "up"],
-        env={**env, **settings},
+        UP,
+        env=environment(folder, **settings),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=30,
         check=False,
     )
+
+
+@contextmanager
+def up_again(data_dir: Path) -> Iterator[str]:
+    """Run ``flexfeeder up`` in a folder that has been used before; yields the gateway's address."""
+    env = environment(data_dir.parent)
+    url = f"http://127.0.0.1:{env['FLEXFEEDER_HTTP_PORT']}"
+
+    def is_ready() -> bool:
+        assert process.poll() is None
+        try:
+            return httpx.get(f"{url}/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    with subprocess.Popen(UP, env=env, stdin=subprocess.DEVNULL) as process:
+        try:
+            wait_until(is_ready, "ready again", timeout_s=30.0, every_s=0.1)
+            yield url
+        finally:
+            process.terminate()
 
 
 def processes_of(running: System) -> set[int]:
@@ -92,7 +119,7 @@ class TestStart:
         self, shared: System, tmp_path: Path
     ) -> None:
         port = shared.http_port
-        ended = up_again(tmp_path, FLEXFEEDER_HTTP_PORT=str(port))
+        ended = up_ends(tmp_path, FLEXFEEDER_HTTP_PORT=str(port))
         assert ended.returncode != 0
         assert f"HTTP port {port}" in ended.stderr
         assert f"pid {shared.pid('gateway')}" in ended.stderr
@@ -104,19 +131,19 @@ class TestStart:
         self, shared: System, tmp_path: Path
     ) -> None:
         port = shared.mqtt_port
-        ended = up_again(tmp_path, FLEXFEEDER_MQTT_PORT=str(port))
+        ended = up_ends(tmp_path, FLEXFEEDER_MQTT_PORT=str(port))
         assert ended.returncode != 0
         assert f"MQTT port {port}" in ended.stderr
         assert f"pid {shared.pid('broker')}" in ended.stderr
         assert "FLEXFEEDER_MQTT_PORT=" in ended.stderr
 
     def test_the_way_out_leads_to_a_free_port(self, shared: System, tmp_path: Path) -> None:
-        ended = up_again(tmp_path, FLEXFEEDER_HTTP_PORT=str(shared.http_port))
+        ended = up_ends(tmp_path, FLEXFEEDER_HTTP_PORT=str(shared.http_port))
         suggested = int(ended.stderr.split("FLEXFEEDER_HTTP_PORT=")[1].split()[0])
         assert ports.is_free("127.0.0.1", suggested)
 
     def test_all_taken_ports_are_told_at_once(self, shared: System, tmp_path: Path) -> None:
-        ended = up_again(
+        ended = up_ends(
             tmp_path,
             FLEXFEEDER_HTTP_PORT=str(shared.http_port),
             FLEXFEEDER_MQTT_PORT=str(shared.mqtt_port),
@@ -128,7 +155,7 @@ class TestStart:
         self, shared: System, tmp_path: Path
     ) -> None:
         before = pids(shared)
-        ended = up_again(tmp_path, FLEXFEEDER_DATA_DIR=str(shared.data_dir))
+        ended = up_ends(tmp_path, FLEXFEEDER_DATA_DIR=str(shared.data_dir))
         assert ended.returncode != 0
         assert str(shared.data_dir) in ended.stderr
         assert f"pid {shared.process.pid}" in ended.stderr
@@ -137,14 +164,14 @@ class TestStart:
         assert shared.is_ready()
 
     def test_settings_that_there_are_not_are_told(self, tmp_path: Path) -> None:
-        ended = up_again(tmp_path, FLEXFEEDER_HTTP_PROT="80", FLEXFEEDER_SOLVE_HZ="fast")
+        ended = up_ends(tmp_path, FLEXFEEDER_HTTP_PROT="80", FLEXFEEDER_SOLVE_HZ="fast")
         assert ended.returncode != 0
         assert "FLEXFEEDER_HTTP_PROT" in ended.stderr
         assert "FLEXFEEDER_SOLVE_HZ" in ended.stderr
         assert "Traceback" not in ended.stderr
 
     def test_a_feeder_that_there_is_not_is_told_with_those_there_are(self, tmp_path: Path) -> None:
-        ended = up_again(tmp_path, FLEXFEEDER_FEEDER="ieee9")
+        ended = up_ends(tmp_path, FLEXFEEDER_FEEDER="ieee9")
         assert ended.returncode != 0
         assert "ieee123" in ended.stderr
         assert "ieee13" in ended.stderr
@@ -163,9 +190,7 @@ class TestStart:
         text = text.replace('"675", "692"', '"675", "692", "633"', 1)
         text = text.replace("number          = 2", "number          = 1", 1)
         toml.write_text(text, encoding="utf-8")
-        ended = up_again(
-            tmp_path, FLEXFEEDER_FEEDERS_DIR=str(folder), FLEXFEEDER_FEEDER="ieee13"
-        )
+        ended = up_ends(tmp_path, FLEXFEEDER_FEEDERS_DIR=str(folder), FLEXFEEDER_FEEDER="ieee13")
         assert ended.returncode != 0
         for problem in (
             "load_floor",
@@ -203,16 +228,14 @@ class TestStop:
         left = {path.name for path in (started.data_dir / "run").iterdir()}
         assert left <= {"up.pid"}, "up.pid is the lock, empty while nobody holds it"
 
-    def test_it_can_be_started_again_in_the_same_folder_and_versions_go_on(
-        self, tmp_path: Path
+    def test_versions_go_on_when_it_is_started_again_in_the_same_folder(
+        self, started: System
     ) -> None:
-        env = {"FLEXFEEDER_DATA_DIR": str(tmp_path / "data")}
-        versions = []
-        for _ in range(2):
-            with system(feeders_dir=FEEDERS, env=env) as running:
-                state: State = results(httpx.get(f"{running.url}/get_state"))
-                versions.append(state["version"])
-        assert versions[1] > versions[0]
+        before = results(httpx.get(f"{started.url}/get_state"))["version"]
+        started.process.terminate()
+        started.process.wait(10)
+        with up_again(started.data_dir) as url:
+            assert results(httpx.get(f"{url}/get_state"))["version"] > before
 
     def test_nothing_outlives_a_killed_up(self, started: System) -> None:
         everything = processes_of(started)
@@ -221,18 +244,12 @@ class TestStop:
         started.process.kill()
         wait_until_gone(started, everything)
 
-    def test_after_a_kill_it_can_be_started_again_in_the_same_folder(self, tmp_path: Path) -> None:
-        data = tmp_path / "data"
-        with ExitStack() as stack:
-            # The helper looks for a system's ports in the folder that it has chosen itself.
-            running = stack.enter_context(
-                system(feeders_dir=FEEDERS, env={"FLEXFEEDER_DATA_DIR": str(data)})
-            )
-            everything = processes_of(running)
-            running.process.kill()
-            wait_until_gone(running, everything)
-        with system(feeders_dir=FEEDERS, env={"FLEXFEEDER_DATA_DIR": str(data)}) as running:
-            assert running.is_ready()
+    def test_after_a_kill_it_can_be_started_again_in_the_same_folder(self, started: System) -> None:
+        everything = processes_of(started)
+        started.process.kill()
+        wait_until_gone(started, everything)
+        with up_again(started.data_dir) as url:
+            assert results(httpx.get(f"{url}/get_state"))["converged"]
 
 
 class TestWhatDiesComesBack:
@@ -283,9 +300,7 @@ class TestWhatDiesComesBack:
             assert set(answers) <= {200, 503, 504}
             assert 503 in answers
 
-    def test_a_killed_guardian_does_not_leave_the_children_unguarded(
-        self, started: System
-    ) -> None:
+    def test_a_killed_guardian_does_not_leave_the_children_unguarded(self, started: System) -> None:
         recorded = set(pids(started).values())
         [guardian] = [
             child
@@ -332,7 +347,9 @@ class TestSolverStops:
 
 
 class TestJunk:
-    @pytest.mark.parametrize("topic", ["service/somebody/status", "nowhere/topology"])
+    @pytest.mark.parametrize(
+        "topic", ["service/somebody/status", "nowhere/topology", "ieee123/topology"]
+    )
     def test_what_cannot_be_read_stops_nothing(self, started: System, topic: str) -> None:
         """Anyone on the bus may send it, and whoever listens gets it."""
         before = pids(started)

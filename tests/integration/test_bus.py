@@ -293,9 +293,7 @@ class TestSession:
 
 
 class TestPublish:
-    def test_without_a_connection_it_says_so_and_nothing_is_sent_later(
-        self, down: Broker
-    ) -> None:
+    def test_without_a_connection_it_says_so_and_nothing_is_sent_later(self, down: Broker) -> None:
         with Service(down) as service:
             assert service.connection.publish(TOPIC, b"1", qos=1) is False
             down.start()
@@ -308,9 +306,7 @@ class TestPublish:
                 assert service.connection.publish(TOPIC, b"3", qos=1) is False
                 service.connect()
                 assert service.connection.publish(TOPIC, b"4", qos=1) is True
-                service.serve_until(
-                    lambda: client.on(TOPIC)[-1].payload == b"4", "the fourth"
-                )
+                service.serve_until(lambda: client.on(TOPIC)[-1].payload == b"4", "the fourth")
                 assert [message.payload for message in client.on(TOPIC)] == [b"2", b"4"]
 
     def test_what_is_sent_together_arrives_whole_and_in_order(self, broker: Broker) -> None:

@@ -305,9 +305,7 @@ class TestWhatIsRetained:
         manager = caller.first_on("flexfeeder/service/dfp_manager/status")
         assert orjson.loads(manager.payload)["pid"] == running.pid("dfp_manager")
 
-    def test_the_state_and_the_status_come_at_least_once_a_second(
-        self, caller: MqttClient
-    ) -> None:
+    def test_the_state_and_the_status_come_at_least_once_a_second(self, caller: MqttClient) -> None:
         """The first that comes is the retained one."""
         caller.subscribe(STATE)
         caller.subscribe(SOLVER_STATUS)
