@@ -1,6 +1,7 @@
 """One line on a terminal that says how the feeder is."""
 
 import shutil
+from collections.abc import Callable
 from typing import Any, TextIO
 
 import orjson
@@ -9,11 +10,17 @@ REFRESH_S = 0.5
 RATE_OVER_S = 3.0
 
 
+def terminal_columns() -> int:
+    """Width of this terminal."""
+    return shutil.get_terminal_size().columns
+
+
 class LiveLine:
     """Rewrites one line of a terminal as states come."""
 
-    def __init__(self, terminal: TextIO) -> None:
+    def __init__(self, terminal: TextIO, columns: Callable[[], int] = terminal_columns) -> None:
         self._terminal = terminal
+        self._columns = columns
         self._due = 0.0
         self._samples: list[tuple[float, float, float]] = []
 
@@ -43,8 +50,7 @@ class LiveLine:
         self._write(f"{describe(orjson.loads(answer)['results'])} | {rates}")
 
     def _write(self, text: str) -> None:
-        width = shutil.get_terminal_size().columns - 1
-        self._terminal.write(f"\r\x1b[K{text[:width]}")
+        self._terminal.write(f"\r\x1b[K{text[: self._columns() - 1]}")
         self._terminal.flush()
 
     def close(self) -> None:

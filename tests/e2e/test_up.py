@@ -32,7 +32,7 @@ def started() -> Iterator[System]:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[System]:
-    """One whose children are killed in turn: each is to come back, so that the next test can go on."""
+    """One whose children are killed in turn: each comes back before the next test."""
     with system(feeders_dir=FEEDERS) as running:
         yield running
 
