@@ -43,6 +43,11 @@ CONSTANT_POWER = 1
 _HIGHEST_PU = 5.0
 """A solved voltage above this is no voltage, whatever the engine says of convergence."""
 
+_ITERATIONS = 60
+_CONTROL_ITERATIONS = 60
+"""What a feeder of 8500 nodes may need from a cold start: iterations of the power flow, and moves
+of regulators and capacitors. The engine's own limits, 15 and 10, are too low for it."""
+
 _KM = {0: 1.0, 1: 1.609344, 2: 0.3048, 3: 1.0, 4: 0.001, 5: 0.0003048, 6: 2.54e-5, 7: 1e-5}
 """Kilometres in OpenDSS's units of length, by their number; 0 is 'none', taken as kilometres."""
 
@@ -201,6 +206,8 @@ class Engine:
         """Forget the voltages of the last solve, which may be what spoils the next one."""
         dss.Solution.Mode(0)
         dss.Solution.ControlMode(0)
+        dss.Solution.MaxIterations(_ITERATIONS)
+        dss.Solution.MaxControlIterations(_CONTROL_ITERATIONS)
 
     def _read_circuit(self) -> Circuit:
         dss.Vsources.First()

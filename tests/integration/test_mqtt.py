@@ -5,6 +5,7 @@ nobody listens to command topics here, and each caller to its own reply topic on
 """
 
 import itertools
+import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -108,6 +109,16 @@ def figure(client: MqttClient, name: str) -> float:
     heard = client.on(SOLVER_STATUS)
     figures = orjson.loads(heard[-1].payload)["figures"] if heard else {}
     return float(figures.get(name, 0.0))
+
+
+def take_name_away(port: int, client_id: str) -> None:
+    """Connect under the name of another client, which the broker then disconnects, and leave."""
+    name = client_id.encode()
+    variable = b"\x00\x04MQTT\x05\x02\x00\x0a\x00" + len(name).to_bytes(2, "big") + name
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+        sock.sendall(b"\x10" + bytes([len(variable)]) + variable)
+        assert sock.recv(1) == b"\x20", "CONNACK"
+        sock.sendall(b"\xe0\x00")
 
 
 class TestCommands:
@@ -265,9 +276,7 @@ class TestReadings:
         with mqtt(running, "5") as watcher:
             watcher.subscribe(SOLVER_STATUS)
             stale = figure(watcher, "readings_stale")
-            name = f"solver-{FEEDER}-readings"
-            with MqttClient(running.mqtt5_port, protocol="5", client_id=name):
-                pass
+            take_name_away(running.mqtt5_port, f"solver-{FEEDER}-readings")
             wait_until(
                 lambda: figure(watcher, "readings_stale") > stale, "it was heard and found stale"
             )
