@@ -299,23 +299,22 @@ def _locked(data_dir: Path) -> Iterator[None]:
     """Hold the data folder: a second system in it would spoil what the first one keeps."""
     run_dir = data_dir / "run"
     run_dir.mkdir(parents=True, exist_ok=True)
-    path = run_dir / "up.pid"
-    with path.open("a+", encoding="ascii") as file:
+    pid_file = run_dir / "up.pid"
+    with (run_dir / "lock").open("a", encoding="ascii") as lock:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            file.seek(0)
-            pid = file.read().strip()
+            pid = pid_file.read_text(encoding="ascii").strip() if pid_file.exists() else "unknown"
             raise CannotStart(
                 f"the data folder {data_dir} is in use by flexfeeder up (pid {pid}); "
                 "stop it, or choose another folder and other ports: "
                 "FLEXFEEDER_DATA_DIR=... FLEXFEEDER_HTTP_PORT=... FLEXFEEDER_MQTT_PORT=..."
             ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
-        file.truncate(0)
+        pid_file.write_text(f"{os.getpid()}\n", encoding="ascii")
+        try:
+            yield
+        finally:
+            pid_file.unlink(missing_ok=True)
 
 
 def _reachable(host: str) -> str:

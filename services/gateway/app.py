@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from schemas.errors import HTTP_STATUS, Detail, ErrorCode, Refusal
 from services.gateway import routes
@@ -46,11 +47,15 @@ def create_app(bridge: Bridge, log: Log) -> FastAPI:
         log.error("request_failed", exc_info=error)
         return _respond(500, ErrorCode.INTERNAL_ERROR, "an error of ours; it is in the log", ())
 
+    async def gone(_request: Request, _error: Exception) -> Response:
+        return Response(status_code=499)  # nobody is there to read it
+
     async def failed(_request: Request, error: Exception) -> Response:
         return _internal(error)
 
     app.add_exception_handler(Refusal, refused)
     app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(Exception, failed)
     return app
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import orjson
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from schemas import topics
 from schemas.commands import (
@@ -62,8 +62,9 @@ def decode(topic: str, payload: bytes) -> SolverCommand:
 def salvage(payload: bytes) -> tuple[str | None, str | None]:
     """Request id and reply topic of a refused message, as far as they can be read."""
     try:
-        content = orjson.loads(payload) if len(payload) <= LARGEST_COMMAND else None
-    except orjson.JSONDecodeError:
+        # The parser of the validation, which takes the NaN for which it was refused.
+        content = from_json(payload) if len(payload) <= LARGEST_COMMAND else None
+    except ValueError:
         return None, None
     if not isinstance(content, dict):
         return None, None

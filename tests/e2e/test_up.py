@@ -226,7 +226,7 @@ class TestStop:
         wait_until_gone(started, everything)
         assert pids(started) == {}
         left = {path.name for path in (started.data_dir / "run").iterdir()}
-        assert left <= {"up.pid"}, "up.pid is the lock, empty while nobody holds it"
+        assert left <= {"lock"}
 
     def test_versions_go_on_when_it_is_started_again_in_the_same_folder(
         self, started: System

@@ -7,7 +7,7 @@ import pytest
 
 from schemas.state import State
 from services.solver.demand import Demand
-from services.solver.document import StateDocument, Stamp
+from services.solver.document import Stamp, StateDocument
 from services.solver.engine import Engine
 from services.solver.feeder import Feeder
 
