@@ -133,17 +133,22 @@ class _Body:
     """
 
     def __init__(self, config: FeederConfig, circuit: Circuit) -> None:
-        bus_index = {bus.name: index for index, bus in enumerate(circuit.buses)}
-        self._load_bus = np.array([bus_index[load.bus] for load in circuit.loads], dtype=np.intp)
+        self._circuit = circuit
         self._neighbourhood = {
             bus.lower(): area.number for area in config.neighbourhoods for bus in area.buses
         }
-        areas = [[bus_index[bus.lower()] for bus in a.buses] for a in config.neighbourhoods]
-        self._area_buses = np.array([bus for area in areas for bus in area], dtype=np.intp)
-        self._area_starts = np.cumsum([0, *map(len, areas)], dtype=np.intp)[:-1]
+        bus_index = {bus.name: index for index, bus in enumerate(circuit.buses)}
+        self._load_bus = np.array([bus_index[load.bus] for load in circuit.loads], dtype=np.intp)
+        self._loads_by_bus = np.argsort(self._load_bus, kind="stable")
+        _, self._bus_starts = np.unique(self._load_bus[self._loads_by_bus], return_index=True)
+        self._areas = len(config.neighbourhoods)
+        area_index = {a.number: index for index, a in enumerate(config.neighbourhoods)}
+        area_of_bus = {bus: area_index[n] for bus, n in self._neighbourhood.items()}
+        self._load_area = np.array(
+            [area_of_bus.get(load.bus, self._areas) for load in circuit.loads], dtype=np.intp
+        )
         self._rated = _rated(config, circuit)
         self._rating_kva = np.array([rated.kva for rated in self._rated])
-        self._circuit = circuit
         self._sources = [Source.NOMINAL] * len(circuit.loads)
         self._overloaded: list[int] = []
         self._template: Template | None = None
@@ -167,18 +172,24 @@ class _Body:
     def set_solution(self, solution: Solution) -> list[str]:
         """Take over what was solved; returns a line about each transformer that is overloaded."""
         place, figures = self._place, self._figures
-        kw, kvar = solution.load_kva.real, solution.load_kva.imag
-        bus_kw, bus_kvar = self._by_bus(kw), self._by_bus(kvar)
-        figures[place.v_pu] = solution.v_pu.round(6)
-        figures[place.angle_deg] = solution.angle_deg.round(4)
-        figures[place.kw] = kw.round(4)
-        figures[place.kvar] = kvar.round(4)
-        figures[place.bus_kw] = figures[place.bus_net_kw] = bus_kw.round(4)
-        figures[place.bus_kvar] = bus_kvar.round(4)
-        loading_kva = self._loading_kva(bus_kw, bus_kvar, solution.transformer_kva)
+        load_kva = solution.load_kva
+        figures[place.v_pu] = solution.v_pu
+        figures[place.angle_deg] = solution.angle_deg
+        figures[place.kw] = load_kva.real
+        figures[place.kvar] = load_kva.imag
+        if len(self._bus_starts):
+            bus_kva = np.add.reduceat(load_kva[self._loads_by_bus], self._bus_starts)
+            figures[place.bus_kw] = figures[place.bus_net_kw] = bus_kva.real
+            figures[place.bus_kvar] = bus_kva.imag
+        loading_kva = np.concatenate(
+            (
+                np.hypot(self._by_area(load_kva.real), self._by_area(load_kva.imag)),
+                solution.transformer_kva,
+            )
+        )
         percent = 100.0 * loading_kva / self._rating_kva
-        figures[place.loading_kva] = loading_kva.round(4)
-        figures[place.loading_percent] = percent.round(4)
+        figures[place.loading_kva] = loading_kva
+        figures[place.loading_percent] = percent
         overloaded: list[int] = np.flatnonzero(percent > OVERLOAD_PERCENT).tolist()
         if overloaded != self._overloaded:
             self._overloaded = overloaded
@@ -192,21 +203,15 @@ class _Body:
     def encoded(self) -> bytes:
         if self._template is None:
             self._template = Template(self._with_holes())
-        return self._template.fill(self._figures)
+        place, figures = self._place, self._figures
+        rounded = np.rint(figures * place.scale) / place.scale
+        rounded[place.exact] = figures[place.exact]
+        return self._template.fill(rounded)
 
-    def _by_bus(self, of_load: Floats) -> Floats:
-        sums = np.bincount(self._load_bus, weights=of_load, minlength=len(self._circuit.buses))
-        return sums.astype(np.float64, copy=False)
-
-    def _loading_kva(
-        self, bus_kw: Floats, bus_kvar: Floats, transformer_kva: tuple[float, ...]
-    ) -> Floats:
-        """Loading in the order of ``_rated``: neighbourhoods by their loads, then solved flows."""
-        if not len(self._area_starts):
-            return np.array(transformer_kva)
-        kw = np.add.reduceat(bus_kw[self._area_buses], self._area_starts)
-        kvar = np.add.reduceat(bus_kvar[self._area_buses], self._area_starts)
-        return np.concatenate((np.hypot(kw, kvar), transformer_kva))
+    def _by_area(self, of_load: Floats) -> Floats:
+        """Sums of loads by neighbourhood; those in none come last, and are left out."""
+        sums = np.bincount(self._load_area, weights=of_load, minlength=self._areas + 1)
+        return sums[: self._areas].astype(np.float64, copy=False)
 
     def _with_holes(self) -> dict[str, Any]:
         circuit = self._circuit
@@ -235,10 +240,10 @@ class _Body:
                     "bus": bus.name,
                     "kv_base": bus.kv_base,
                     "phases": phases[index],
-                    "load_kw": HOLE,
-                    "load_kvar": HOLE,
+                    "load_kw": HOLE if loads[index] else 0.0,
+                    "load_kvar": HOLE if loads[index] else 0.0,
                     "gen_kw": 0.0,
-                    "net_kw": HOLE,
+                    "net_kw": HOLE if loads[index] else 0.0,
                     "neighbourhood": self._neighbourhood.get(bus.name),
                     "loads": loads[index],
                     "devices": [],
@@ -264,7 +269,11 @@ class _Body:
 
 
 class _Places:
-    """Where each figure stands among the holes of :meth:`_Body._with_holes`."""
+    """Where each figure stands among the holes of :meth:`_Body._with_holes`, and its precision.
+
+    Voltages and angles are by row, ``bus_...`` by bus that has a load, the rest by load or
+    transformer. A figure is shown as a multiple of 1 / ``scale``, or to the last digit.
+    """
 
     def __init__(self, circuit: Circuit, load_bus: Indices, transformers: int) -> None:
         self.count = 0
@@ -274,19 +283,25 @@ class _Places:
         loads_of_bus: list[list[int]] = [[] for _ in circuit.buses]
         for load, bus in enumerate(load_bus.tolist()):
             loads_of_bus[bus].append(load)
-        rows, buses, loads = len(circuit.voltages.phase), len(circuit.buses), len(circuit.loads)
-        self.v_pu, self.angle_deg = _places(rows, 2)
-        self.bus_kw, self.bus_kvar, self.bus_net_kw = _places(buses, 3)
-        self.demand_kw, self.set_kw, self.kw, self.kvar, self.factor = _places(loads, 5)
-        for bus in range(buses):
-            for row in rows_of_bus[bus]:
-                self._next(row, self.v_pu, self.angle_deg)
-            self._next(bus, self.bus_kw, self.bus_kvar, self.bus_net_kw)
-            for load in loads_of_bus[bus]:
-                self._next(load, self.demand_kw, self.set_kw, self.kw, self.kvar, self.factor)
+        loaded = sum(1 for loads in loads_of_bus if loads)
+        self.v_pu, self.angle_deg = _places(len(circuit.voltages.phase), 2)
+        self.bus_kw, self.bus_kvar, self.bus_net_kw = _places(loaded, 3)
+        self.demand_kw, self.set_kw, self.kw, self.kvar, self.factor = _places(len(load_bus), 5)
         self.loading_kva, self.loading_percent = _places(transformers, 2)
+        loaded = 0
+        for rows, loads in zip(rows_of_bus, loads_of_bus, strict=True):
+            for row in rows:
+                self._next(row, self.v_pu, self.angle_deg)
+            if loads:
+                self._next(loaded, self.bus_kw, self.bus_kvar, self.bus_net_kw)
+                loaded += 1
+            for load in loads:
+                self._next(load, self.demand_kw, self.set_kw, self.kw, self.kvar, self.factor)
         for transformer in range(transformers):
             self._next(transformer, self.loading_kva, self.loading_percent)
+        self.exact = np.concatenate((self.demand_kw, self.set_kw, self.factor))
+        self.scale = np.full(self.count, 1e4)
+        self.scale[self.v_pu] = 1e6
 
     def _next(self, index: int, *places: Indices) -> None:
         for place in places:
