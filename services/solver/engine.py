@@ -55,6 +55,8 @@ class LoadModel:
 
 _CONSTANT_POWER = LoadModel(1, 0.5, 1.5)
 
+_DEGREES = 180.0 / np.pi
+
 _DEAD_KW = 1e-6
 """What a load on a bus without voltage may seem to draw."""
 
@@ -202,7 +204,7 @@ class Engine:
             converged=True,
             iterations=iterations,
             v_pu=v_pu,
-            angle_deg=np.angle(across, deg=True),
+            angle_deg=_DEGREES * np.arctan2(across.imag, across.real),
             load_kva=load_kva,
             source_kva=-complex(np.add.reduce(losses[self._source_positions])),
             losses_kva=lost / 1000,

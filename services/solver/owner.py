@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import orjson
+
 from schemas import topics
 from schemas.errors import ErrorCode, Refusal
-from schemas.replies import Accepted, Refused
 from services.bus import Connection, Message
 from services.logs import Log
 from services.presence import HEARTBEAT_S, Presence
@@ -175,25 +176,9 @@ class Owner:
     def _reply(self, answer: Answer) -> None:
         if answer.reply_topic is None or not topics.is_reply(answer.reply_topic):
             return
-        outcome = answer.outcome
-        reply: Accepted | Refused
-        if isinstance(outcome, handlers.Done):
-            reply = Accepted(
-                request_id=answer.request_id,
-                message=outcome.message,
-                version=self._version,
-                buses=outcome.buses,
-            )
-        else:
-            reply = Refused(
-                request_id=answer.request_id,
-                code=outcome.code,
-                message=outcome.message,
-                details=outcome.details,
-            )
         self._commands.publish(
             answer.reply_topic,
-            reply.model_dump_json().encode(),
+            _encoded(answer, self._version),
             qos=1,
             correlation=answer.message.correlation,
         )
@@ -227,3 +212,27 @@ def _reply_topic(response_topic: str | None, reply_to: str | None) -> str | None
             ErrorCode.REPLY_TOPIC_REFUSED, field, "answers go to flexfeeder/reply/{client}/... only"
         )
     return wanted
+
+
+def _encoded(answer: Answer, version: int) -> bytes:
+    """The reply by the contract of ``schemas.replies``, without building its model."""
+    outcome = answer.outcome
+    if isinstance(outcome, handlers.Done):
+        return orjson.dumps(
+            {
+                "request_id": answer.request_id,
+                "status": "success",
+                "message": outcome.message,
+                "version": version,
+                "buses": outcome.buses,
+            }
+        )
+    return orjson.dumps(
+        {
+            "request_id": answer.request_id,
+            "status": "error",
+            "code": outcome.code,
+            "message": outcome.message,
+            "details": [detail.model_dump() for detail in outcome.details],
+        }
+    )
