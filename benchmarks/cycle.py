@@ -1,8 +1,7 @@
 """What the solver adds to the engine: set all loads, solve, read, encode, publish."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from benchmarks.figures import Row, percentile, progress, times_ms
 from flexfeeder.testing import MOSQUITTO, mosquitto
@@ -28,10 +27,9 @@ def run() -> list[Row]:
         progress("solver's cycle: left out, mosquitto is not installed")
         return []
     progress("solver's cycle")
-    solver = Solver("ieee123")
     taken: list[float] = []
     baseline: list[float] = []
-    with mosquitto() as port, solver.connected(port):
+    with mosquitto() as port, Solver("ieee123", port) as solver:
         # In turns, so that both find the machine, and its caches, in the same condition.
         for turn in range(WARM_UP + COUNT):
             if turn == WARM_UP:
@@ -56,37 +54,37 @@ def run() -> list[Row]:
 class Solver:
     """The solver's parts, composed as its process does it, in this one."""
 
-    def __init__(self, feeder_id: str) -> None:
-        self._log = configure(Settings(log_level="ERROR"), "bench")
+    def __init__(self, feeder_id: str, port: int) -> None:
+        log = configure(Settings(log_level="ERROR"), "bench")
         feeder = Feeder.load(Path("feeders"), feeder_id)
         engine = Engine(feeder)
         self._loads = engine.circuit.loads
-        self._demand = Demand(self._loads, {})
+        self._demand = demand = Demand(self._loads, {})
+        self._connection = Connection(
+            BrokerAddress("127.0.0.1", port), "bench", log=log, on_message=lambda _: None
+        )
+        self._reactor = Reactor(self._connection)
         self.owner = Owner(
             feeder=feeder.id,
             engine=engine,
-            demand=self._demand,
-            document=StateDocument(
-                feeder.id, feeder.config, engine.circuit, self._demand.in_force()
-            ),
-            intake=Intake(feeder.id, self._demand, self._log),
+            demand=demand,
+            document=StateDocument(feeder.id, feeder.config, engine.circuit, demand.in_force()),
+            intake=Intake(feeder.id, demand, log),
             presence=Presence("solver", "solver-bench", feeder.id),
-            first_version=0,
+            commands=self._connection,
+            inbox=[],
+            fence=0,
             solve_hz=20,
-            log=self._log,
+            log=log,
         )
 
-    @contextmanager
-    def connected(self, port: int) -> Iterator[None]:
-        connection = Connection(
-            BrokerAddress("127.0.0.1", port), "bench", log=self._log, on_message=lambda _: None
-        )
-        reactor = Reactor(connection)
-        reactor.poll_until(lambda: connection.connected, 5)
-        self.owner.use(connection)
-        yield
-        connection.close()
-        reactor.close()
+    def __enter__(self) -> Self:
+        self._reactor.poll_until(lambda: self._connection.connected, 5)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+        self._reactor.close()
 
     def take_readings(self, share: float, at: float) -> None:
         """A reading for every load."""

@@ -43,12 +43,17 @@ def up(*, meters: bool) -> None:
 @click.option("--seed", default=1, show_default=True, help="Gives each meter its habits.")
 @click.option(
     "--speed",
+    type=click.FloatRange(min=0.001, max=100_000),
     default=60.0,
     show_default=True,
     help="Simulated seconds a second; 60: a day in 24 min.",
 )
 @click.option(
-    "--interval", default=1.0, show_default=True, help="Seconds between two readings of a meter."
+    "--interval",
+    type=click.FloatRange(min=0.01),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two readings of a meter.",
 )
 def meters(seed: int, speed: float, interval: float) -> None:
     """Simulate a smart meter for every load of the feeder."""

@@ -1,11 +1,15 @@
 """How the other commands find the system that ``flexfeeder up`` has started on this machine."""
 
+import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import orjson
 
 from services.settings import Settings
+
+LOCK = "run/lock"
+"""Held by ``up`` for as long as it uses the data folder."""
 
 _FILE = "run/system.json"
 
@@ -29,6 +33,16 @@ def published(settings: Settings) -> Iterator[None]:
 def discovered(settings: Settings) -> Settings:
     """The settings, with the broker of the system that runs here unless they name one."""
     path = settings.data_dir / _FILE
-    if settings.mqtt_host is not None or not path.is_file():
+    if settings.mqtt_host is not None or not path.is_file() or not _is_running(settings):
         return settings
     return settings.model_copy(update=orjson.loads(path.read_bytes()))
+
+
+def _is_running(settings: Settings) -> bool:
+    """True while ``up`` holds the data folder; one that was killed leaves its file behind."""
+    with (settings.data_dir / LOCK).open("a", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        return False

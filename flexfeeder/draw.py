@@ -1,6 +1,7 @@
 """``flexfeeder draw``: a picture of the feeder as it is now."""
 
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def draw(settings: Settings, path: Path) -> None:
     documents: dict[str, dict[str, Any]] = {}
 
     def arrived(message: Message) -> None:
-        documents[message.topic] = orjson.loads(message.payload)
+        with suppress(orjson.JSONDecodeError):  # anybody may publish there
+            documents[message.topic] = orjson.loads(message.payload)
         connection.acknowledge(message)
 
     wanted = [topics.topology(feeder), topics.state(feeder)]

@@ -6,6 +6,8 @@ from typing import Any, TextIO
 
 import orjson
 
+from services.logs import printable
+
 REFRESH_S = 0.5
 RATE_OVER_S = 3.0
 
@@ -47,7 +49,11 @@ class LiveLine:
             f"{(readings - readings_then) / span:.0f} readings/s, "
             f"{(solves - solves_then) / span:.1f} solves/s"
         )
-        self._write(f"{describe(orjson.loads(answer)['results'])} | {rates}")
+        try:
+            state = describe(orjson.loads(answer)["results"])
+        except (ValueError, KeyError, TypeError):
+            state = "the state cannot be read"
+        self._write(f"{state} | {rates}")
 
     def _write(self, text: str) -> None:
         self._terminal.write(f"\r\x1b[K{text[: self._columns() - 1]}")
@@ -62,9 +68,10 @@ def describe(content: dict[str, Any]) -> str:
     """A state in a line: convergence, power, losses, lowest and highest voltage."""
     power = content["power_summary"]
     volts = content["voltage_profile"]
-    return (
+    text = (
         f"{content['feeder']} {'converged' if content['converged'] else 'NOT CONVERGED'} | "
         f"{power['total_circuit_power_kw']:,.1f} kW, losses {power['total_losses_kw']:.1f} kW | "
         f"{volts['min_voltage_pu']:.4f} pu ({volts['min_voltage_bus']}) to "
         f"{volts['max_voltage_pu']:.4f} pu ({volts['max_voltage_bus']})"
     )
+    return printable(text)

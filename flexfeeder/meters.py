@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from flexfeeder.simulation import MeteredLoad, Setpoint, Timelapse, measure, metered_load
 from schemas import topics
-from schemas.readings import ReadingBatch
+from schemas.readings import Reading, ReadingBatch
 from schemas.topology import Topology
 from schemas.wire import canonical
 from services.bus import BrokerAddress, Connection, Message, Subscription
@@ -32,12 +32,16 @@ from services.settings import Settings
 STEP_ASIDE_S = 900.0
 """How long a simulated meter keeps silent after a reading of somebody else: a usual interval."""
 
+LONGEST_CATCH_UP_S = 1.0
+"""A longer pause (of the machine, say) is not made up for."""
+
 REMEMBERED = 100
 """Own readings of a load that are known again when the broker echoes them."""
 
 Key = tuple[str, str]
 
 _SETPOINT = TypeAdapter(Setpoint)
+_READING = TypeAdapter(Reading)
 
 
 def run(settings: Settings, *, seed: int, speed: float, interval_s: float) -> None:
@@ -64,12 +68,13 @@ class Fleet:
         self._chance = random.Random(seed)  # noqa: S311
         self._clock = Timelapse(time.time(), datetime.now().astimezone(), speed)
         self._loads: tuple[MeteredLoad, ...] = ()
+        self._keys: frozenset[Key] = frozenset()
         self._setpoints: dict[Key, Setpoint] = {}
         self._own: dict[Key, deque[bytes]] = {}
         self._silent_until: dict[Key, float] = {}
         self._stopping = False
         instance = f"meters-{self._feeder}-{uuid.uuid4().hex[:8]}"
-        self._presence = Presence("meters", instance, self._feeder)
+        self._presence = Presence("meters", instance, self._feeder, transient=True)
         self._connection = Connection(
             BrokerAddress.of(settings),
             instance,
@@ -103,7 +108,8 @@ class Fleet:
                 reactor.poll(0.05)
                 due = time.monotonic()
                 continue
-            while due <= now:
+            due = max(due, now - LONGEST_CATCH_UP_S)
+            while due <= now and not self._stopping:
                 published += self._publish(self._loads[turn % len(self._loads)])
                 turn += 1
                 due += self._interval_s / len(self._loads)
@@ -140,7 +146,7 @@ class Fleet:
             if message.topic == topics.setpoint(self._feeder, *address):
                 self._take_setpoint(key, message.payload)
             elif message.payload not in self._own.get(key, ()) and not message.retained:
-                self._step_aside(key)
+                self._take_reading(key, message.payload)
         self._connection.acknowledge(message)
 
     def _take_topology(self, payload: bytes) -> None:
@@ -159,11 +165,13 @@ class Fleet:
             )
             for load in topology.loads
         )
+        self._keys = frozenset(_key(load.bus, load.name) for load in self._loads)
         self._log.info("metering", loads=len(self._loads), speed=self._clock.speed)
 
     def _take_setpoint(self, key: Key, payload: bytes) -> None:
         if not payload:
             self._setpoints.pop(key, None)
+        if key not in self._keys:
             return
         with suppress(ValidationError):
             self._setpoints[key] = _SETPOINT.validate_json(payload)
@@ -177,7 +185,15 @@ class Fleet:
         for reading in batch.readings:
             self._step_aside(_key(reading.bus, reading.element))
 
+    def _take_reading(self, key: Key, payload: bytes) -> None:
+        # What the solver will refuse silences nobody.
+        with suppress(ValidationError):
+            _READING.validate_json(payload)
+            self._step_aside(key)
+
     def _step_aside(self, key: Key) -> None:
+        if key not in self._keys:
+            return
         now = time.time()
         if now >= self._silent_until.get(key, 0.0):
             self._log.info("stepping_aside", bus=key[0], load=key[1], for_s=STEP_ASIDE_S)

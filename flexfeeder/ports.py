@@ -43,17 +43,24 @@ def holder(port: int) -> str | None:
     return None
 
 
-def answers_mqtt311(host: str, port: int, timeout_s: float = 2.0) -> bool:
-    """True if the listener answers an MQTT 3.1.1 CONNECT."""
+def refuses_mqtt311(host: str, port: int, timeout_s: float = 0.5) -> bool:
+    """True if the listener takes a connection and hangs up on an MQTT 3.1.1 CONNECT.
+
+    A listener that is slow, or not there, does not refuse.
+    """
     client = b"flexfeeder-probe"
     variable = b"\x00\x04MQTT\x04\x02\x00\x0a" + len(client).to_bytes(2, "big") + client
     connect = b"\x10" + bytes([len(variable)]) + variable
     try:
         with socket.create_connection((host, port), timeout=timeout_s) as sock:
             sock.settimeout(timeout_s)
-            sock.sendall(connect)
-            answered = sock.recv(4)[:1] == b"\x20"
-            sock.sendall(b"\xe0\x00")
-            return answered
+            try:
+                sock.sendall(connect)
+                answer = sock.recv(4)
+            except ConnectionError:
+                return True
+            if answer:
+                sock.sendall(b"\xe0\x00")
+            return not answer
     except OSError:
         return False

@@ -6,16 +6,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from services.logs import Log
+from services.process import EXIT_BAD_INPUT
 
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 10.0
-EXIT_BAD_INPUT = 2
-"""Exit status by which a service says that starting it again will not help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +35,22 @@ class Supervisor:
     """Keeps its children running.
 
     One that has been ready and dies is started again at once; one that never was waits longer
-    each time. The pid of each stands in ``run_dir/<name>.pid``.
+    each time. The pid of each stands in ``run_dir/<name>.pid``; other pid files there are cleared
+    away, but for those to ``keep``.
     """
 
-    def __init__(self, run_dir: Path, log_dir: Path | None, log: Log) -> None:
+    def __init__(
+        self, run_dir: Path, log_dir: Path | None, log: Log, *, keep: Collection[str] = ()
+    ) -> None:
         self._run_dir = run_dir
         self._log_dir = log_dir
         self._log = log
         self._children: dict[str, _Child] = {}
         self._guardian = self._start_guardian()
         run_dir.mkdir(parents=True, exist_ok=True)
+        for stale in run_dir.glob("*.pid"):  # of an earlier life that was killed
+            if stale.name not in keep:
+                stale.unlink()
         if log_dir is not None:
             log_dir.mkdir(parents=True, exist_ok=True)
 
@@ -106,7 +111,8 @@ class Supervisor:
                     child.process.wait()
                 self._forget(child)
         if self._guardian.stdin is not None:
-            self._guardian.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # somebody may have killed it
+                self._guardian.stdin.close()
         self._guardian.wait()
 
     def _spawn(self, child: "_Child") -> None:

@@ -1,12 +1,12 @@
 """A whole system on free ports, for tests and benchmarks, ours and yours."""
 
+import http.client
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -21,6 +21,8 @@ MOSQUITTO = shutil.which(
     "mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 )
 """The Mosquitto broker of this machine, None where there is none."""
+
+_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 _MOSQUITTO_CONF = """listener {port} 127.0.0.1
 allow_anonymous true
@@ -69,9 +71,9 @@ class System:
 
     def is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/readyz", timeout=1.0):  # noqa: S310
+            with _DIRECTLY.open(f"{self.url}/readyz", timeout=1.0):
                 return True
-        except (OSError, urllib.error.URLError):
+        except (OSError, http.client.HTTPException):
             return False
 
 
@@ -131,7 +133,7 @@ def system(
             return running.is_ready()
 
         wait_until(is_ready, "the system is ready", timeout_s=30.0)
-        if not on_mosquitto:
+        if "FLEXFEEDER_MQTT_HOST" not in {**settings, **(env or {})}:
             addresses = orjson.loads((folder / "data/run/system.json").read_bytes())
             mqtt5_port = int(addresses["mqtt5_port"])
         yield System("127.0.0.1", http_port, mqtt_port, mqtt5_port, folder / "data", process, log)

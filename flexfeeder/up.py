@@ -1,6 +1,7 @@
 """``flexfeeder up``: the whole system on this machine, from one command to one Ctrl-C."""
 
 import fcntl
+import http.client
 import os
 import signal
 import sys
@@ -23,13 +24,22 @@ from schemas import topics
 from schemas.replies import ServiceStatus
 from services.bus import BrokerAddress, Connection, Message, Subscription
 from services.logs import Log, configure
+from services.process import EXIT_BAD_INPUT
 from services.reactor import Reactor
 from services.settings import Settings
 
 SERVICES = ("solver", "dfp_manager", "gateway")
 STOP_WITHIN_S = 2.5
 PROBE_EVERY_S = 5.0
+MOST_SERVICES = 200
+"""Services whose status is kept, whoever else publishes one."""
+PROBE_FAILURES = 2
 LOOPBACK = "127.0.0.1"
+UP_PID = "up.pid"
+
+
+_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""To the gateway no proxy leads, whatever the environment says of proxies."""
 
 
 class CannotStart(click.ClickException):
@@ -54,11 +64,13 @@ def up(settings: Settings, *, with_meters: bool) -> int:
             settings.data_dir / "run",
             settings.data_dir / "log" if shows_line else None,
             log,
+            keep={UP_PID},
         )
         watcher = Watcher(settings, log)
         run = _Run(settings, supervisor, watcher, infrastructure, log)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, run.stop)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, run.stop)
         return run.run(with_meters=with_meters, line=LiveLine(sys.stderr) if shows_line else None)
 
 
@@ -96,7 +108,9 @@ class Watcher:
     def _arrived(self, message: Message) -> None:
         with suppress(ValidationError):  # anybody may publish there
             status = ServiceStatus.model_validate_json(message.payload)
-            self.statuses[topics.instance_of(message.topic)] = status
+            instance = topics.instance_of(message.topic)
+            if instance in self.statuses or len(self.statuses) < MOST_SERVICES:
+                self.statuses[instance] = status
         self._connection.acknowledge(message)
 
 
@@ -118,41 +132,22 @@ class _Run:
         self._log = log
         self._stopping = False
         self._probe_due = 0.0
+        self._probe_failures = 0
         self._embedded_broker = any(spec.name == "broker" for spec in infrastructure)
 
     def stop(self, *_: object) -> None:
         self._stopping = True
 
     def run(self, *, with_meters: bool, line: LiveLine | None) -> int:
+        """Start, watch over and stop everything; returns the exit status."""
         started = time.monotonic()
         try:
-            for spec in self._infrastructure:
-                self._supervisor.start(spec)
-            while not self._stopping and not all(
-                self._supervisor.is_ready(spec.name) for spec in self._infrastructure
-            ):
-                self._supervisor.tick(time.monotonic())
-                time.sleep(0.01)
-            for name in SERVICES:
-                self._supervisor.start(self._service(name))
-            if with_meters:
-                self._supervisor.start(self._meters())
-            announced = False
-            while not self._stopping:
-                self._watcher.poll(0.05)
-                now = time.monotonic()
-                self._supervisor.tick(now)
-                self._probe_broker(now)
-                if not announced and self._get("readyz") is not None:
-                    announced = True
-                    self._announce(now - started)
-                if line is not None and announced and line.is_due(now):
-                    figures = self._watcher.solver_figures(self._settings.feeder.lower())
-                    line.show(self._get("get_state"), figures, now)
+            self._start(with_meters=with_meters)
+            self._watch_over(started, line)
         except GaveUp as gave_up:
             self._log.error("gave_up", child=str(gave_up), reason="its input cannot be used")
             self._show_log_of(str(gave_up))
-            return 2
+            return EXIT_BAD_INPUT
         finally:
             if line is not None:
                 line.close()
@@ -160,6 +155,33 @@ class _Run:
             self._supervisor.stop(("meters", *SERVICES), ("broker", "store"), grace_s=STOP_WITHIN_S)
         self._log.info("stopped")
         return 0
+
+    def _start(self, *, with_meters: bool) -> None:
+        for spec in self._infrastructure:
+            self._supervisor.start(spec)
+        while not all(self._supervisor.is_ready(spec.name) for spec in self._infrastructure):
+            if self._stopping:
+                return
+            self._supervisor.tick(time.monotonic())
+            time.sleep(0.01)
+        for name in SERVICES:
+            self._supervisor.start(self._service(name))
+        if with_meters:
+            self._supervisor.start(self._meters())
+
+    def _watch_over(self, started: float, line: LiveLine | None) -> None:
+        announced = False
+        while not self._stopping:
+            self._watcher.poll(0.05)
+            now = time.monotonic()
+            self._supervisor.tick(now)
+            self._probe_broker(now)
+            if not announced and self._get("readyz") is not None:
+                announced = True
+                self._announce(now - started)
+            if line is not None and announced and line.is_due(now):
+                figures = self._watcher.solver_figures(self._settings.feeder.lower())
+                line.show(self._get("get_state"), figures, now)
 
     def _service(self, name: str) -> Spec:
         return Spec(
@@ -181,10 +203,10 @@ class _Run:
         """What the gateway answers; None while it does not."""
         url = f"http://{_reachable(self._settings.http_host)}:{self._settings.http_port}/{path}"
         try:
-            with urllib.request.urlopen(url, timeout=0.5) as response:
+            with _DIRECTLY.open(url, timeout=0.5) as response:
                 body: bytes = response.read()
                 return body
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return None
 
     def _announce(self, seconds: float) -> None:
@@ -193,9 +215,19 @@ class _Run:
             "ready",
             after_s=round(seconds, 2),
             http=f"http://{settings.http_host}:{settings.http_port}/docs",
-            mqtt=f"{settings.mqtt_host}:{settings.mqtt_port}",
-            security="none: everything is on loopback" if self._embedded_broker else "the broker's",
+            mqtt=(
+                f"{settings.mqtt_listen if self._embedded_broker else settings.mqtt_host}"
+                f":{settings.mqtt_port}"
+            ),
+            security=self._security(),
         )
+
+    def _security(self) -> str:
+        if not self._embedded_broker:
+            return "that of the broker"
+        if self._settings.mqtt_listen == LOOPBACK:
+            return "none, and none needed: everything is on loopback"
+        return "none: whoever reaches the broker may publish anything"
 
     def _probe_broker(self, now: float) -> None:
         """Restart the embedded broker when its 3.1.1 listener has broken down.
@@ -206,9 +238,11 @@ class _Run:
         if not self._embedded_broker or now < self._probe_due:
             return
         self._probe_due = now + PROBE_EVERY_S
-        host, port = str(self._settings.mqtt_host), self._settings.mqtt_port
-        if ports.is_open(host, port) and not ports.answers_mqtt311(host, port):
-            self._log.warning("broker_restart", reason="its MQTT 3.1.1 listener does not answer")
+        host, port = _reachable(self._settings.mqtt_listen), self._settings.mqtt_port
+        self._probe_failures = self._probe_failures + 1 if ports.refuses_mqtt311(host, port) else 0
+        if self._probe_failures >= PROBE_FAILURES:
+            self._probe_failures = 0
+            self._log.warning("broker_restart", reason="its MQTT 3.1.1 listener hangs up")
             self._supervisor.restart("broker")
 
     def _show_log_of(self, name: str) -> None:
@@ -229,15 +263,15 @@ def _embed(settings: Settings) -> tuple[Settings, list[Spec]]:
         config.write_text(
             broker.configuration(settings.mqtt_listen, settings.mqtt_port, port5), encoding="utf-8"
         )
-        host = _reachable(settings.mqtt_listen)
-        update |= {"mqtt_host": host, "mqtt5_port": port5}
+        listener = _reachable(settings.mqtt_listen)
+        update |= {"mqtt_host": LOOPBACK, "mqtt5_port": port5}
         specs.append(
             Spec(
                 "broker",
                 [sys.executable, "-m", "flexfeeder.broker", str(config)],
                 {},
                 lambda _pid: (
-                    ports.is_open(LOOPBACK, port5) and ports.is_open(host, settings.mqtt_port)
+                    ports.is_open(LOOPBACK, port5) and ports.is_open(listener, settings.mqtt_port)
                 ),
             )
         )
@@ -299,8 +333,8 @@ def _locked(data_dir: Path) -> Iterator[None]:
     """Hold the data folder: a second system in it would spoil what the first one keeps."""
     run_dir = data_dir / "run"
     run_dir.mkdir(parents=True, exist_ok=True)
-    pid_file = run_dir / "up.pid"
-    with (run_dir / "lock").open("a", encoding="ascii") as lock:
+    pid_file = run_dir / UP_PID
+    with (data_dir / discovery.LOCK).open("a", encoding="ascii") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -319,4 +353,4 @@ def _locked(data_dir: Path) -> Iterator[None]:
 
 def _reachable(host: str) -> str:
     """Where a client on this machine finds a server that listens on ``host``."""
-    return LOOPBACK if host in {"0.0.0.0", "::", ""} else host  # noqa: S104
+    return LOOPBACK if host in {"0.0.0.0", "::"} else host  # noqa: S104

@@ -19,10 +19,15 @@ def watch(settings: Settings, *, as_json: bool, count: int | None) -> None:
 
     def show(message: Message) -> None:
         nonlocal shown
-        if count is None or shown < count:
-            shown += 1
-            text = message.payload.decode() if as_json else describe(orjson.loads(message.payload))
-            print(text, flush=True)
+        if count is not None and shown >= count:
+            return
+        try:
+            state = orjson.loads(message.payload)
+            text = message.payload.decode() if as_json else describe(state)
+        except (ValueError, KeyError, TypeError):
+            return  # anybody may publish there
+        shown += 1
+        print(text, flush=True)
 
     connection = Connection(
         BrokerAddress.of(settings),

@@ -56,6 +56,10 @@ class Release(Body):
     load_name: Name | None = None
 
 
+FORMS = frozenset({"<pin>", "<factor>"})
+"""Names of the forms of a body; pydantic puts them among the fields of an error."""
+
+
 def _household_form(body: Any) -> Literal["<pin>", "<factor>"]:
     if isinstance(body, dict):
         return "<factor>" if "factor" in body else "<pin>"

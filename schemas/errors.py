@@ -5,7 +5,8 @@ from enum import StrEnum
 
 from pydantic import ValidationError
 
-from schemas.wire import FORMS, WireModel
+from schemas.commands import FORMS
+from schemas.wire import WireModel
 
 
 class ErrorCode(StrEnum):
@@ -90,5 +91,6 @@ class Refusal(Exception):
 
 
 def _field(location: tuple[int | str, ...]) -> str:
-    parts = [str(part)[:LONGEST_NAME] for part in location if part not in FORMS]
+    fields = location[1:] if location and location[0] in FORMS else location
+    parts = [str(part)[:LONGEST_NAME] for part in fields]
     return ".".join(parts) or "message"

@@ -116,6 +116,10 @@ class State(WireModel):
     adjustments: Adjustments
 
 
+VERSIONS_PER_FENCE = 1_000_000_000
+"""version = fence x this + n: each start of a solver takes the next fence, so versions never fall
+as long as the store remembers it."""
+
 _HEAD = re.compile(rb'\{"feeder":"[A-Za-z0-9_-]{1,64}","version":(\d{1,18}),')
 
 

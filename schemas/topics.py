@@ -23,11 +23,6 @@ def commands(feeder: str) -> str:
     return f"{ROOT}/{feeder}/command/#"
 
 
-def dfp_commands() -> str:
-    """Filter for every command to the program manager."""
-    return f"{ROOT}/dfp/command/#"
-
-
 def reply(client: str) -> str:
     return f"{ROOT}/reply/{client}"
 

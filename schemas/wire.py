@@ -22,10 +22,6 @@ Factor = Annotated[float, Field(ge=0.0, le=10.0, allow_inf_nan=False)]
 """Dimensionless multiplier of demand."""
 
 
-FORMS = frozenset({"<pin>", "<factor>"})
-"""Names of the forms that one body may have; pydantic puts them among the fields of an error."""
-
-
 class WireModel(BaseModel):
     """A message or a part of one: strict types, no unknown fields, immutable."""
 

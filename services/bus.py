@@ -7,14 +7,18 @@ handed over inside ``read``, so nothing here needs a lock and no callback can su
 """
 
 import socket
+import ssl
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import paho.mqtt.client as paho
+import paho.mqtt.properties as paho_properties
 from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -27,6 +31,8 @@ KEEPALIVE_S = 10
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 2.0
 HANDSHAKE_S = 5.0
+STEADY_S = 5.0
+"""A connection that has lasted this long is no flicker."""
 SESSION_EXPIRY_S = 24 * 3600
 MAX_INFLIGHT = 1000
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux only
@@ -95,10 +101,10 @@ class _Retained:
 class Connection:
     """One MQTT connection that comes back by itself.
 
-    After each connect it subscribes, republishes what it has :meth:`retain`-ed and then calls
-    ``on_connected``. With ``session`` the broker keeps subscriptions and unacknowledged QoS 1
-    messages for the client id while it is away; without it each connect starts clean.
-    QoS 1 messages are acknowledged by :meth:`acknowledge` only.
+    After each connect it subscribes and republishes what it has :meth:`retain`-ed. With
+    ``session`` the broker keeps subscriptions and unacknowledged QoS 1 messages for the client id
+    while it is away; without it each connect starts clean. QoS 1 messages are acknowledged by
+    :meth:`acknowledge` only.
     """
 
     def __init__(
@@ -111,64 +117,94 @@ class Connection:
         subscriptions: Sequence[Subscription] = (),
         session: bool = False,
         will: Will | None = None,
-        on_connected: Callable[[], None] = lambda: None,
     ) -> None:
         self.client_id = client_id
         self.connected = False
         self._address = address
         self._log = log.bind(client=client_id, broker=f"{address.host}:{address.port}")
         self._on_message = on_message
-        self._on_connected = on_connected
+        self._on_open: Callable[[socket.socket], None] = lambda _: None
+        self._on_close: Callable[[socket.socket], None] = lambda _: None
         self._subscriptions = tuple(subscriptions)
         self._retained: dict[str, _Retained] = {}
+        self._republish = False
         self._number = 0
         self._received = 0
+        self._connected_at = 0.0
         self._retry_at = 0.0
         self._retry_s = FIRST_RETRY_S
         self._handshake_until = 0.0
         self._closing = False
         self._away = False
+        self._unsteady = False
         self._session = session
         self._client = self._make_client(will)
 
+    def watch(
+        self,
+        on_open: Callable[[socket.socket], None],
+        on_close: Callable[[socket.socket], None],
+    ) -> None:
+        """Tell whoever waits for the socket: when it opens, and just before it closes."""
+        self._on_open, self._on_close = on_open, on_close
+
     @property
-    def socket(self) -> socket.socket | None:
-        """The socket to watch, None while there is none."""
+    def _socket(self) -> socket.socket | None:
         return cast("socket.socket | None", self._client.socket())
+
+    @property
+    def is_open(self) -> bool:
+        """True while there is a socket, connected or still shaking hands."""
+        return self._socket is not None
+
+    def fileno(self) -> int | None:
+        """Number of the socket, None while there is none."""
+        sock = self._socket
+        return None if sock is None else sock.fileno()
 
     @property
     def wants_write(self) -> bool:
         return self._client.want_write()
 
     @property
-    def carries_properties(self) -> bool:
-        return self._address.carries_properties
+    def has_pending(self) -> bool:
+        """True while decrypted data waits that the socket no longer tells of (TLS only)."""
+        sock = self._socket
+        return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
 
     def maintain(self, now: float) -> float:
         """Connect or reconnect when due, keep alive; returns when to call again (monotonic s).
 
-        May block for as long as the TCP connect takes, two seconds at most.
+        May block for as long as the TCP connect takes: two seconds for each of the broker's
+        addresses, after the time that its name takes to resolve.
         """
         if self._closing:
             return now + KEEPALIVE_S
-        if self.socket is not None and not self.connected and now > self._handshake_until:
+        if self.is_open and not self.connected and now > self._handshake_until:
             self._lost("no answer to CONNECT; does the broker speak MQTT 5 on this port?")
             self._drop()
-        if self.socket is not None:
+        if self.is_open:
             self._client.loop_misc()
+            self._steady(now)
             return now + 1.0
         if now >= self._retry_at:
             self._connect(now)
-        return self._retry_at if self.socket is None else now + HANDSHAKE_S
+        return now + HANDSHAKE_S if self.is_open else self._retry_at
 
     def read(self, budget: int = 1) -> int:
         """Hand over up to ``budget`` messages that have arrived; returns how many came."""
         start = self._received
-        while True:
+        while self._received - start < budget:
             before = self._received
             self._client.loop_read()
-            if self._received == before or self._received - start >= budget:
+            if self._received == before and not self.has_pending:
                 break
+        if self._republish:
+            # Only now: on connecting, paho first repeats what was not acknowledged, and an older
+            # retained message must not come after the newer.
+            self._republish = False
+            for topic, kept in self._retained.items():
+                self._send_retained(topic, kept)
         self._acknowledge_quickly()
         if self._client.want_write():
             self._client.loop_write()
@@ -207,9 +243,9 @@ class Connection:
         properties = None
         if version is not None and self._address.carries_properties:
             properties = _VersionProperty(version)
-        self._retained[topic] = _Retained(payload, qos, properties)
+        kept = self._retained[topic] = _Retained(payload, qos, properties)
         if self.connected:
-            self._client.publish(topic, payload, qos=qos, retain=True, properties=properties)
+            self._send_retained(topic, kept)
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -218,7 +254,7 @@ class Connection:
         The broker is then woken once for a state, its replies and acknowledgements; on a busy
         machine each time more costs a change of process.
         """
-        sock = self.socket
+        sock = self._socket
         if _CORK is None or sock is None:
             yield
             return
@@ -226,7 +262,7 @@ class Connection:
         try:
             yield
         finally:
-            if self.socket is sock:
+            if self._socket is sock:
                 sock.setsockopt(socket.IPPROTO_TCP, _CORK, 0)
 
     def acknowledge(self, message: Message) -> None:
@@ -243,7 +279,7 @@ class Connection:
         if self.connected:
             farewell()
             self._client.disconnect()
-            sock = self.socket
+            sock = self._socket
             if sock is not None and self.wants_write:
                 sock.setblocking(True)
                 sock.settimeout(0.5)
@@ -267,7 +303,8 @@ class Connection:
             client.tls_set(ca_certs=str(address.ca))
         if will:
             client.will_set(will.topic, will.payload, qos=1, retain=True)
-        client.on_socket_open = _send_without_delay
+        client.on_socket_open = self._opened
+        client.on_socket_close = self._closed
         client.on_connect = self._connected
         client.on_disconnect = self._disconnected
         client.on_message = self._arrived
@@ -293,16 +330,37 @@ class Connection:
         self._retry_s = min(2 * self._retry_s, LONGEST_RETRY_S)
 
     def _drop(self) -> None:
-        sock = self.socket
+        sock = self._socket
         if sock is not None:
-            sock.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # the other side may have dropped it already
+                sock.shutdown(socket.SHUT_RDWR)
             self._client.loop_read()
+
+    def _send_retained(self, topic: str, kept: _Retained) -> None:
+        self._client.publish(
+            topic, kept.payload, qos=kept.qos, retain=True, properties=kept.properties
+        )
 
     def _lost(self, reason: str) -> None:
         """Say once that the broker is away, not at every attempt."""
         if not self._away and not self._closing:
             self._away = True
             self._log.warning("broker_away", reason=reason)
+
+    def _steady(self, now: float) -> None:
+        """A connection that lasts may fail loudly again, and its retries start small."""
+        if self.connected and now - self._connected_at >= STEADY_S:
+            self._retry_s = FIRST_RETRY_S
+            if self._unsteady:
+                self._unsteady = self._away = False
+                self._log.info("broker_connected", steady=True)
+
+    def _opened(self, _client: paho.Client, _userdata: Any, sock: Any) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._on_open(sock)
+
+    def _closed(self, _client: paho.Client, _userdata: Any, sock: Any) -> None:
+        self._on_close(sock)
 
     def _connected(
         self,
@@ -317,19 +375,15 @@ class Connection:
             return
         self._number += 1
         self.connected = True
-        self._away = False
-        self._retry_s = FIRST_RETRY_S
-        self._retry_at = 0.0
-        self._log.info("broker_connected", session_present=flags.session_present)
+        self._connected_at = time.monotonic()
+        if not self._unsteady:
+            self._away = False
+            self._log.info("broker_connected", session_present=flags.session_present)
         if self._subscriptions:
             client.subscribe(
                 [(s.topic_filter, SubscribeOptions(qos=s.qos)) for s in self._subscriptions]
             )
-        for topic, kept in self._retained.items():
-            client.publish(
-                topic, kept.payload, qos=kept.qos, retain=True, properties=kept.properties
-            )
-        self._on_connected()
+        self._republish = True
 
     def _disconnected(
         self,
@@ -339,6 +393,11 @@ class Connection:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
+        now = time.monotonic()
+        if self.connected:
+            # Somebody with our client id, say, takes the session over and over.
+            self._unsteady = self._unsteady or now - self._connected_at < STEADY_S
+            self._retry_at = now + self._retry_s
         self.connected = False
         self._lost(str(reason))
 
@@ -363,7 +422,7 @@ class Connection:
     def _acknowledge_quickly(self) -> None:
         # The embedded broker sends with Nagle's algorithm on: its next small segment waits for
         # our TCP acknowledgement, which the kernel would hold back for 40 ms.
-        sock = self.socket
+        sock = self._socket
         if _QUICKACK is not None and sock is not None:
             sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
@@ -391,14 +450,16 @@ def _properties(packet_type: int) -> Properties:
     return Properties(packet_type)  # type: ignore[no-untyped-call]
 
 
-def _send_without_delay(_client: paho.Client, _userdata: Any, sock: Any) -> None:
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def _read_text(buffer: bytes, available: int) -> tuple[str, int]:
+    """An MQTT string at the head of ``buffer``, and the bytes it takes.
+
+    In place of paho's own reader, which takes U+FEFF for a protocol error and disconnects. MQTT
+    allows it, brokers pass it on, and a QoS 1 message with it would come back for ever.
+    """
+    length = int.from_bytes(buffer[:2], "big")
+    if available < 2 or length > available - 2:
+        raise MalformedPacket("a string is longer than its packet")
+    return bytes(buffer[2 : 2 + length]).decode("utf-8", "replace"), length + 2
 
 
-__all__ = [
-    "BrokerAddress",
-    "Connection",
-    "Message",
-    "Subscription",
-    "Will",
-]
+paho_properties.readUTF = _read_text

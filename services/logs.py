@@ -2,12 +2,27 @@
 
 import logging
 import sys
+from typing import Any
 
 import structlog
 
 from services.settings import Settings
 
 Log = structlog.typing.FilteringBoundLogger
+
+
+def printable(text: str) -> str:
+    """``text`` with everything escaped that could move a terminal's cursor, or worse."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def _escape(
+    _logger: Any, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    # Topics and names come from anybody.
+    return {
+        key: printable(value) if isinstance(value, str) else value for key, value in event.items()
+    }
 
 
 def configure(settings: Settings, service: str) -> Log:
@@ -22,6 +37,7 @@ def configure(settings: Settings, service: str) -> Log:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _escape,
             structlog.processors.dict_tracebacks
             if settings.log_format == "json"
             else structlog.processors.format_exc_info,

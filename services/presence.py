@@ -12,18 +12,25 @@ HEARTBEAT_S = 1.0
 
 
 class Presence:
-    """The retained status of one service instance, e.g. ``solver-ieee123``."""
+    """The retained status of one service instance, e.g. ``solver-ieee123``.
 
-    def __init__(self, service: str, instance: str, feeder: str | None = None) -> None:
+    A ``transient`` instance, one with a random name, leaves nothing behind: its end clears the
+    topic, where another's would say that it is offline.
+    """
+
+    def __init__(
+        self, service: str, instance: str, feeder: str | None = None, *, transient: bool = False
+    ) -> None:
         self.topic = topics.service_status(instance)
         self._service = service
         self._feeder = feeder
+        self._transient = transient
         self._started_at = datetime.now(UTC)
 
     @property
     def will(self) -> Will:
         """What the broker is to say when this service dies."""
-        return Will(self.topic, self._status("offline", {}))
+        return Will(self.topic, self._end())
 
     def announce(self, connection: Connection, figures: dict[str, float]) -> None:
         """Birth and heartbeat alike: online, with the service's figures."""
@@ -31,7 +38,10 @@ class Presence:
 
     def farewell(self, connection: Connection) -> None:
         """A service that stops says so itself; the will is for the others."""
-        connection.retain(self.topic, self._status("offline", {}), qos=1)
+        connection.retain(self.topic, self._end(), qos=1)
+
+    def _end(self) -> bytes:
+        return b"" if self._transient else self._status("offline", {})
 
     def _status(self, status: Literal["online", "offline"], figures: dict[str, float]) -> bytes:
         return (

@@ -4,6 +4,7 @@ import selectors
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 
 from services.bus import Connection
 
@@ -17,8 +18,11 @@ class Reactor:
     def __init__(self, *connections: Connection) -> None:
         self._connections = connections
         self._selector = selectors.DefaultSelector()
+        self._sockets: dict[Connection, socket.socket] = {}
+        self._writing: set[Connection] = set()
         self._maintain_at: dict[Connection, float] = {}
-        self._watched: dict[Connection, tuple[socket.socket, int]] = {}
+        for connection in connections:
+            connection.watch(partial(self._opened, connection), partial(self._closed, connection))
 
     def poll(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds for messages and hand over what has come."""
@@ -26,13 +30,13 @@ class Reactor:
         until = now + timeout
         for connection in self._connections:
             due = self._maintain_at.get(connection, 0.0)
-            if now >= due or connection.socket is None:
+            if now >= due or not connection.is_open:
                 due = self._maintain_at[connection] = connection.maintain(now)
-            until = min(until, due)
-            self._watch(connection)
+            until = now if connection.has_pending else min(until, due)
+            self._watch_write(connection)
         ready = {key.data for key, _ in self._selector.select(max(0.0, until - now))}
         for connection in self._connections:
-            if connection in ready:
+            if connection in ready or connection.has_pending:
                 if connection.wants_write:
                     connection.write()
                 connection.read(BUDGET)
@@ -47,28 +51,23 @@ class Reactor:
     def close(self) -> None:
         self._selector.close()
 
-    def _watch(self, connection: Connection) -> None:
-        sock = connection.socket
-        events = selectors.EVENT_READ
-        if connection.wants_write:
-            events |= selectors.EVENT_WRITE
-        before = self._watched.get(connection)
-        if sock is not None and before == (sock, events):
-            return
-        if before is not None and before[0] is sock:
-            self._selector.modify(before[0], events, connection)
-        else:
-            if before is not None:
-                self._forget(before[0])
-            if sock is not None:
-                self._selector.register(sock, events, connection)
-        if sock is None:
-            self._watched.pop(connection, None)
-        else:
-            self._watched[connection] = (sock, events)
+    def _opened(self, connection: Connection, sock: socket.socket) -> None:
+        self._sockets[connection] = sock
+        self._selector.register(sock, selectors.EVENT_READ, connection)
 
-    def _forget(self, sock: socket.socket) -> None:
-        # paho has closed it already, so its number must be found by the object.
-        for key in list(self._selector.get_map().values()):
-            if key.fileobj is sock:
-                self._selector.unregister(sock)
+    def _closed(self, connection: Connection, sock: socket.socket) -> None:
+        # While the socket still has its number: a moment later another may bear it.
+        if self._sockets.pop(connection, None) is not None and self._selector.get_map():
+            self._selector.unregister(sock)
+        self._writing.discard(connection)
+
+    def _watch_write(self, connection: Connection) -> None:
+        sock = self._sockets.get(connection)
+        if sock is None or connection.wants_write == (connection in self._writing):
+            return
+        if connection.wants_write:
+            self._writing.add(connection)
+            self._selector.modify(sock, selectors.EVENT_READ | selectors.EVENT_WRITE, connection)
+        else:
+            self._writing.discard(connection)
+            self._selector.modify(sock, selectors.EVENT_READ, connection)

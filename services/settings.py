@@ -1,10 +1,19 @@
 """Settings of every service: the environment in, one frozen object out."""
 
+import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FilePath,
+    SecretStr,
+    ValidationError,
+)
 
 from schemas.wire import Name
 
@@ -12,6 +21,16 @@ PREFIX = "FLEXFEEDER_"
 _SECRETS = ("mqtt_password", "redis_url")
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _ipv4(text: str) -> str:
+    return str(ipaddress.IPv4Address(text))
+
+
+def _store_url(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("a store is named by redis://, rediss:// or unix://")
+    return url
 
 
 class SettingsError(Exception):
@@ -28,14 +47,14 @@ class Settings(BaseModel):
     mqtt_host: str | None = None
     """Broker to use; without it ``flexfeeder up`` embeds one and services expect it here."""
     mqtt_port: Port = 1883
-    mqtt_listen: str = "127.0.0.1"
+    mqtt_listen: Annotated[str, AfterValidator(_ipv4)] = "127.0.0.1"
     """Where the embedded broker listens for devices; other machines need more than loopback."""
     mqtt5_port: Port | None = None
     """MQTT 5 listener of a broker that keeps its protocols apart, as the embedded one does."""
     mqtt_username: str | None = None
     mqtt_password: SecretStr | None = None
-    mqtt_ca: Path | None = None
-    redis_url: SecretStr | None = None
+    mqtt_ca: FilePath | None = None
+    redis_url: Annotated[SecretStr, AfterValidator(_store_url)] | None = None
     feeder: Name = "ieee123"
     feeders_dir: Path = Path("feeders")
     data_dir: Path = Path(".flexfeeder")

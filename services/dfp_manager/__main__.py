@@ -1,33 +1,21 @@
 """The program manager's process: connects and announces itself."""
 
-import os
-import signal
 import sys
-import threading
 import time
 
 from services.bus import BrokerAddress, Connection, Message
 from services.logs import configure
 from services.presence import HEARTBEAT_S, Presence
+from services.process import settings_or_exit, stop_event
 from services.reactor import Reactor
-from services.settings import Settings, SettingsError
-
-EXIT_BAD_INPUT = 2
-"""Exit status for an environment that cannot be used: starting again will not help."""
 
 INSTANCE = "dfp_manager"
 
 
 def main() -> int:
-    try:
-        settings = Settings.from_env(os.environ)
-    except SettingsError as error:
-        print(error, file=sys.stderr)
-        return EXIT_BAD_INPUT
+    settings = settings_or_exit()
     log = configure(settings, INSTANCE)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_event()
     presence = Presence("dfp_manager", INSTANCE)
 
     def receive(message: Message) -> None:

@@ -1,8 +1,10 @@
 """The gateway process: composes bridge and application, and serves HTTP."""
 
-import os
+import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 
@@ -11,18 +13,21 @@ from services.bus import BrokerAddress
 from services.gateway.app import create_app
 from services.gateway.bridge import Bridge
 from services.logs import configure
-from services.settings import Settings, SettingsError
+from services.process import EXIT_BAD_INPUT, settings_or_exit
 
-EXIT_BAD_INPUT = 2
-"""Exit status for an environment that cannot be used: starting again will not help."""
+
+class _Server(uvicorn.Server):
+    """uvicorn without its habit of dying of the signal that it has just obeyed."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.handle_exit)
+        yield
 
 
 def main() -> int:
-    try:
-        settings = Settings.from_env(os.environ)
-    except SettingsError as error:
-        print(error, file=sys.stderr)
-        return EXIT_BAD_INPUT
+    settings = settings_or_exit()
     log = configure(settings, "gateway")
     try:
         listener = socket.create_server((settings.http_host, settings.http_port), backlog=1024)
@@ -38,7 +43,7 @@ def main() -> int:
         timeout_graceful_shutdown=1,
     )
     log.info("listening", url=f"http://{settings.http_host}:{settings.http_port}")
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config).run(sockets=[listener])
     log.info("stopped")
     return 0
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator
 
 import orjson
@@ -24,9 +25,16 @@ kvar, voltages in pu of the bus's base."""
 def create_app(bridge: Bridge, log: Log) -> FastAPI:
     """Compose the application around a bridge, which lives as long as the application does."""
 
+    def ended(task: asyncio.Task[None]) -> None:
+        # Without its bridge a gateway only looks alive: it had better start again.
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("bridge_failed", exc_info=error)
+            signal.raise_signal(signal.SIGTERM)
+
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         task = asyncio.create_task(bridge.run())
+        task.add_done_callback(ended)
         yield
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -18,7 +18,8 @@ from pydantic import ValidationError
 
 from schemas import topics
 from schemas.errors import Detail, ErrorCode, Refusal
-from schemas.state import version_of
+from schemas.replies import ServiceStatus
+from schemas.state import VERSIONS_PER_FENCE, version_of
 from schemas.topology import Topology
 from services.bus import BrokerAddress, Connection, Message, Subscription
 from services.logs import Log
@@ -32,6 +33,12 @@ SILENT_S = 4 * HEARTBEAT_S
 
 BUDGET = 64
 """Messages handed over before the loop serves others."""
+
+MOST_KEPT = 200
+"""Feeders, and services, that are kept track of."""
+
+PLAUSIBLE_STEP = 1000
+"""A version that is further ahead than this is looked at more closely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +72,12 @@ class Bridge:
         self.topologies: dict[str, bytes] = {}
         self.states: dict[str, HeldState] = {}
         instance = f"gateway-{uuid.uuid4().hex[:12]}"
-        self._presence = Presence("gateway", instance)
+        self._presence = Presence("gateway", instance, transient=True)
         self._reply_to = topics.reply(instance)
         self._replies: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._waiting: dict[str, list[tuple[int, asyncio.Future[HeldState]]]] = {}
         self._services: dict[str, _Service] = {}
-        self._watched: tuple[socket.socket, int] | None = None
+        self._watched: int | None = None
         self._writing = False
         self._connection = Connection(
             address,
@@ -89,6 +96,7 @@ class Bridge:
     async def run(self) -> None:
         """Keep the connection alive until cancelled."""
         self._loop = asyncio.get_running_loop()
+        self._connection.watch(lambda _: None, self._closing)
         heartbeat_due = 0.0
         try:
             while True:
@@ -96,14 +104,14 @@ class Bridge:
                 if now >= heartbeat_due:
                     self._presence.announce(self._connection, {})
                     heartbeat_due = now + HEARTBEAT_S
-                if self._connection.socket is None:
-                    due = await asyncio.to_thread(self._connection.maintain, now)
-                else:
+                if self._connection.is_open:
                     due = self._connection.maintain(now)
+                else:
+                    # It may block while it connects; nothing else touches it until it is done.
+                    due = await asyncio.to_thread(self._connection.maintain, now)
                 self._watch()
                 await asyncio.sleep(max(0.02, min(due - time.monotonic(), 0.1)))
         finally:
-            self._unwatch()
             self._connection.close(lambda: self._presence.farewell(self._connection))
 
     @property
@@ -201,16 +209,18 @@ class Bridge:
         elif topic.endswith("/status"):
             self._take_status(topics.instance_of(topic), message.payload)
         elif topic.endswith("/topology"):
-            with contextlib.suppress(ValidationError):
-                Topology.model_validate_json(message.payload)
-                self.topologies[topics.feeder_of(topic)] = message.payload
+            self._take_topology(topics.feeder_of(topic), message.payload)
 
     def _take_state(self, feeder: str, body: bytes) -> None:
         version = version_of(body)
-        if version is None:
+        if version is None or not self._may_keep(feeder, self.states):
             return
         held = self.states.get(feeder)
         if held is not None and version < held.version:
+            return
+        if (held is None or version > held.version + PLAUSIBLE_STEP) and not _is_state(
+            feeder, body
+        ):
             return
         state = self.states[feeder] = HeldState(version, body)
         waiting = self._waiting.get(feeder)
@@ -219,6 +229,16 @@ class Bridge:
             for wanted, future in waiting:
                 if wanted <= version and not future.done():
                     future.set_result(state)
+
+    def _may_keep(self, name: str, kept: Mapping[str, object]) -> bool:
+        """Whatever anybody publishes, so much is kept and no more."""
+        return name in kept or (topics.is_name(name) and len(kept) < MOST_KEPT)
+
+    def _take_topology(self, feeder: str, payload: bytes) -> None:
+        with contextlib.suppress(ValidationError):
+            Topology.model_validate_json(payload)
+            if self._may_keep(feeder, self.topologies):
+                self.topologies[feeder] = payload
 
     def _take_reply(self, payload: bytes) -> None:
         try:
@@ -230,34 +250,49 @@ class Bridge:
             future.set_result(reply)
 
     def _take_status(self, instance: str, payload: bytes) -> None:
-        try:
-            status = orjson.loads(payload)["status"] if payload else "offline"
-        except (orjson.JSONDecodeError, KeyError, TypeError):
+        if not payload:
+            self._services.pop(instance, None)
             return
-        self._services[instance] = _Service(status == "online", time.monotonic())
+        try:
+            status = ServiceStatus.model_validate_json(payload)
+        except ValidationError:
+            return
+        if not self._may_keep(instance, self._services):
+            return
+        self._services[instance] = _Service(status.status == "online", time.monotonic())
+        fence = status.figures.get("fence")
+        if status.feeder is not None and fence is not None:
+            self._drop_state_above(status.feeder, fence)
+
+    def _drop_state_above(self, feeder: str, fence: float) -> None:
+        """Forget a state that no solver can surpass: the store that counted it has been reset."""
+        held = self.states.get(feeder)
+        if held is not None and held.version >= (fence + 1) * VERSIONS_PER_FENCE:
+            del self.states[feeder]
 
     def _watch(self) -> None:
         """Let the event loop watch the connection's socket as it is now."""
-        sock = self._connection.socket
-        if self._watched is not None and self._watched[0] is not sock:
-            self._unwatch()
-        if sock is None:
+        number = self._connection.fileno()
+        if number is None:
             return
         if self._watched is None:
-            self._watched = (sock, sock.fileno())
-            self._loop.add_reader(sock.fileno(), self._readable)
+            self._watched = number
+            self._loop.add_reader(number, self._readable)
         wants_write = self._connection.wants_write
         if wants_write and not self._writing:
-            self._loop.add_writer(sock.fileno(), self._writable)
+            self._loop.add_writer(number, self._writable)
         elif self._writing and not wants_write:
-            self._loop.remove_writer(sock.fileno())
+            self._loop.remove_writer(number)
         self._writing = wants_write
+        if self._connection.has_pending:
+            self._loop.call_soon(self._readable)
 
-    def _unwatch(self) -> None:
+    def _closing(self, _sock: socket.socket) -> None:
+        # While the socket still has its number: a moment later a caller's may bear it.
         if self._watched is not None:
-            self._loop.remove_reader(self._watched[1])
+            self._loop.remove_reader(self._watched)
             if self._writing:
-                self._loop.remove_writer(self._watched[1])
+                self._loop.remove_writer(self._watched)
             self._watched = None
             self._writing = False
 
@@ -284,3 +319,12 @@ def _accepted(reply: dict[str, Any]) -> dict[str, Any]:
         reply["message"],
         [Detail.model_validate(detail) for detail in reply["details"]],
     )
+
+
+def _is_state(feeder: str, body: bytes) -> bool:
+    """True if the whole of it reads as a state of that feeder."""
+    try:
+        state = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(state, dict) and state["feeder"] == feeder and "bus_details" in state

@@ -121,8 +121,9 @@ def install(app: FastAPI, bridge: Bridge) -> None:
 
     @app.get("/buses/{bus}", summary="One bus", operation_id="get_bus")
     async def get_bus(request: Request, bus: str) -> Response:
-        feeder = _feeder(request, bridge)
-        state, topology = _documents(bridge, feeder)
+        if not is_name(bus):
+            raise Refusal.of_field(ErrorCode.INVALID_VALUE, "bus", "not a name")
+        state, topology = _documents(bridge, _feeder(request, bridge))
         found = views.bus(state, topology, bus)
         if found is None:
             raise Refusal.of_field(ErrorCode.BUS_NOT_FOUND, "bus", f"there is no bus {bus!r}")
@@ -142,6 +143,10 @@ def install(app: FastAPI, bridge: Bridge) -> None:
         ]
         return success(f"{len(found)} feeders", orjson.dumps(found))
 
+    _install_health(app, bridge)
+
+
+def _install_health(app: FastAPI, bridge: Bridge) -> None:
     @app.get("/healthz", summary="The gateway is alive", operation_id="healthz")
     async def healthz() -> Response:
         return success("alive", b'{"gateway":"alive"}')

@@ -13,9 +13,9 @@ import numpy as np
 import orjson
 
 from services.solver.demand import DemandInForce, Source
-from services.solver.engine import Solution
 from services.solver.feeder import FeederConfig
 from services.solver.network import Circuit, Floats, Indices
+from services.solver.solution import Solution
 from services.solver.template import HOLE, Template
 
 VOLTAGE_TOLERANCE_PU = 5e-4

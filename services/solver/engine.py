@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 # Set before the import: arrays instead of lists (which would do, slower), and no editor that a
 # script could start.
@@ -34,8 +33,7 @@ from services.solver.network import (
     grounded_buses,
     voltage_rows,
 )
-
-Complexes = npt.NDArray[np.complex128]
+from services.solver.solution import Complexes, Solution
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +72,6 @@ of regulators and capacitors. The engine's own limits, 15 and 10, are too low fo
 
 _KM = {0: 1.0, 1: 1.609344, 2: 0.3048, 3: 1.0, 4: 0.001, 5: 0.0003048, 6: 2.54e-5, 7: 1e-5}
 """Kilometres in OpenDSS's units of length, by their number; 0 is 'none', taken as kilometres."""
-
-
-@dataclass(frozen=True, slots=True)
-class Solution:
-    """What one solve gave: pu and degrees by row of :class:`Voltages`, kW and kvar by load.
-
-    ``source_kva`` is positive when importing.
-    """
-
-    converged: bool
-    iterations: int
-    v_pu: Floats
-    angle_deg: Floats
-    load_kva: Complexes
-    source_kva: complex
-    losses_kva: complex
-    transformer_kva: tuple[float, ...]
-    taps: tuple[int, ...]
 
 
 class Engine:

@@ -4,9 +4,6 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-VERSIONS_PER_FENCE = 1_000_000_000
-"""State versions that one owner may publish: version = fence x this + n."""
-
 
 class StoreAway(Exception):
     """The store did not answer."""

@@ -14,6 +14,7 @@ import orjson
 
 from schemas import topics
 from schemas.errors import ErrorCode, Refusal
+from schemas.state import VERSIONS_PER_FENCE
 from services.bus import Connection, Message
 from services.logs import Log
 from services.presence import HEARTBEAT_S, Presence
@@ -42,7 +43,10 @@ class Answer:
 
 
 class Owner:
-    """Owns one feeder from :meth:`start` to :meth:`stop`."""
+    """Owns one feeder for as long as :meth:`run` runs.
+
+    ``inbox`` is where the commands connection puts its messages.
+    """
 
     def __init__(
         self,
@@ -53,7 +57,9 @@ class Owner:
         document: StateDocument,
         intake: Intake,
         presence: Presence,
-        first_version: int,
+        commands: Connection,
+        inbox: list[Message],
+        fence: int,
         solve_hz: float,
         log: Log,
     ) -> None:
@@ -63,29 +69,24 @@ class Owner:
         self._document = document
         self._intake = intake
         self._presence = presence
-        self._version = first_version
+        self._commands = commands
+        self._inbox = inbox
+        self._version = fence * VERSIONS_PER_FENCE
         self._solve_interval = 1.0 / solve_hz
         self._log = log
-        self._inbox: list[Message] = []
         self._readings_due = 0.0
         self._republish_due = 0.0
         self._heartbeat_due = 0.0
         self._state = b""
         self._converged = True
-        self._figures = {"solves": 0.0, "commands": 0.0, "commands_refused": 0.0, "cycle_ms": 0.0}
+        self._figures = {
+            "fence": float(fence),
+            "solves": 0.0,
+            "commands": 0.0,
+            "commands_refused": 0.0,
+            "cycle_ms": 0.0,
+        }
         self._logged_topics: set[str] = set()
-
-    def receive_command(self, message: Message) -> None:
-        """Called by the commands connection: keep the message for the next round."""
-        self._inbox.append(message)
-
-    def receive_reading(self, message: Message) -> None:
-        """Called by the readings connection: fold at once, so that readings never queue."""
-        self._intake.take(message, time.time())
-
-    def use(self, commands: Connection) -> None:
-        """Publish states and replies on this connection."""
-        self._commands = commands
 
     def run(self, readings: Connection, stopping: Callable[[], bool]) -> None:
         """Serve until ``stopping``; the first state is solved before anything is connected."""
@@ -109,7 +110,8 @@ class Owner:
 
     def _round(self) -> None:
         now = time.monotonic()
-        batch, self._inbox = self._inbox, []
+        batch = self._inbox[:]
+        self._inbox.clear()
         answers = [self._decide(message) for message in batch]
         accepted = any(isinstance(answer.outcome, handlers.Done) for answer in answers)
         with self._commands.together():

@@ -39,7 +39,6 @@ class Service:
 
     def __init__(self, broker: Broker, **options: Any) -> None:
         self.heard: list[Message] = []
-        self.births = 0
         self._logged = LogCapture()
         log = structlog.wrap_logger(
             structlog.PrintLogger(),
@@ -51,7 +50,6 @@ class Service:
             options.pop("client_id", "the-service"),
             log=log,
             on_message=self.heard.append,
-            on_connected=self._born,
             **options,
         )
         self._reactor = Reactor(self.connection)
@@ -83,7 +81,7 @@ class Service:
 
     def cut(self) -> None:
         """Cut the wire, and notice."""
-        sock = self.connection.socket
+        sock = self.connection._socket
         assert sock is not None
         sock.shutdown(socket.SHUT_RDWR)
         self.serve_until(lambda: not self.connection.connected, "noticed")
@@ -91,8 +89,10 @@ class Service:
     def payloads(self) -> list[bytes]:
         return [message.payload for message in self.heard]
 
-    def _born(self) -> None:
-        self.births += 1
+    @property
+    def births(self) -> int:
+        """How often it has connected."""
+        return self.connection._number
 
 
 @contextmanager
@@ -145,11 +145,11 @@ class TestBrokerAway:
             with Service(silent) as service:
                 now = time.monotonic()
                 service.connection.maintain(now)
-                first = service.connection.socket
+                first = service.connection._socket
                 assert first is not None
                 service.connection.maintain(now + 6.0)
-                assert service.connection.socket is not None
-                assert service.connection.socket is not first
+                assert service.connection._socket is not None
+                assert service.connection._socket is not first
                 assert service.logged("broker_away") == 1
 
 
@@ -201,7 +201,7 @@ class TestAfterReconnect:
             service.connect()
             connection = service.connection
             connection.close(lambda: connection.retain(TOPIC, b"goodbye", qos=1))
-            assert connection.socket is None
+            assert connection._socket is None
             client.first_on(TOPIC)
             client.publish(TOPIC, b"later")
             wait_until(lambda: len(client.on(TOPIC)) > 1, "what came later")

@@ -45,18 +45,20 @@ class TestDefaults:
 
 
 class TestValues:
-    def test_variables_are_read_as_what_they_are(self) -> None:
+    def test_variables_are_read_as_what_they_are(self, tmp_path: Path) -> None:
+        authority = tmp_path / "ca.pem"
+        authority.touch()
         settings = Settings.from_env(
             {
                 "FLEXFEEDER_MQTT_HOST": "broker",
                 "FLEXFEEDER_MQTT_PORT": "8883",
-                "FLEXFEEDER_MQTT_CA": "/etc/ca.pem",
+                "FLEXFEEDER_MQTT_CA": str(authority),
                 "FLEXFEEDER_SOLVE_HZ": "2.5",
                 "FLEXFEEDER_LOG_FORMAT": "json",
             }
         )
         assert (settings.mqtt_host, settings.mqtt_port) == ("broker", 8883)
-        assert settings.mqtt_ca == Path("/etc/ca.pem")
+        assert settings.mqtt_ca == authority
         assert (settings.solve_hz, settings.log_format) == (2.5, "json")
 
     @pytest.mark.parametrize(
@@ -74,6 +76,10 @@ class TestValues:
             ("FLEXFEEDER_SOLVE_HZ", "1001"),
             ("FLEXFEEDER_SOLVE_HZ", "nan"),
             ("FLEXFEEDER_SOLVE_HZ", "inf"),
+            ("FLEXFEEDER_MQTT_LISTEN", "localhost"),
+            ("FLEXFEEDER_MQTT_LISTEN", "::"),
+            ("FLEXFEEDER_MQTT_CA", "/no/such/file"),
+            ("FLEXFEEDER_REDIS_URL", "localhost:6379"),
             ("FLEXFEEDER_LOG_LEVEL", "LOUD"),
             ("FLEXFEEDER_LOG_FORMAT", "xml"),
         ],
@@ -165,8 +171,8 @@ environments = st.fixed_dictionaries(
         "FLEXFEEDER_MQTT5_PORT": ports,
         "FLEXFEEDER_MQTT_USERNAME": words,
         "FLEXFEEDER_MQTT_PASSWORD": words,
-        "FLEXFEEDER_MQTT_CA": words,
-        "FLEXFEEDER_REDIS_URL": words,
+        "FLEXFEEDER_MQTT_CA": st.just(__file__),
+        "FLEXFEEDER_REDIS_URL": words.map("redis://{}".format),
         "FLEXFEEDER_FEEDER": st.sampled_from(["ieee13", "x" * 64]),
         "FLEXFEEDER_FEEDERS_DIR": words,
         "FLEXFEEDER_DATA_DIR": words,

@@ -155,7 +155,6 @@ class TestFilters:
         [
             (topics.commands("ieee123"), topics.command("ieee123", "set_load")),
             (topics.commands("ieee123"), "flexfeeder/ieee123/command/set_load/too/deep"),
-            (topics.dfp_commands(), topics.command("dfp", "register_dfp")),
             (topics.every_meter("ieee123"), topics.meter("ieee123", "1", "Load_1")),
             (topics.every_meter("ieee123"), "flexfeeder/ieee123/meter/1"),
             (topics.every_state(), topics.state("ieee13")),

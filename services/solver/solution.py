@@ -1,0 +1,28 @@
+"""What a solve gave. Pure."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from services.solver.network import Floats
+
+Complexes = npt.NDArray[np.complex128]
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """What one solve gave: pu and degrees by row of :class:`Voltages`, kW and kvar by load.
+
+    ``source_kva`` is positive when importing.
+    """
+
+    converged: bool
+    iterations: int
+    v_pu: Floats
+    angle_deg: Floats
+    load_kva: Complexes
+    source_kva: complex
+    losses_kva: complex
+    transformer_kva: tuple[float, ...]
+    taps: tuple[int, ...]
