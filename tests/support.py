@@ -101,12 +101,14 @@ def pids(running: System) -> dict[str, int]:
 class MqttClient:
     """An MQTT client that keeps every message it hears, in the order of arrival."""
 
-    def __init__(self, port: int, *, protocol: str, client_id: str | None = None) -> None:
+    def __init__(
+        self, port: int, *, protocol: str, client_id: str | None = None, host: str = "127.0.0.1"
+    ) -> None:
         self.name = client_id or f"test-{uuid.uuid4().hex[:12]}"
         self.heard: list[paho.MQTTMessage] = []
         self.is_v5 = protocol == "5"
         self.reply_topic = f"flexfeeder/reply/{self.name}"
-        self._port = port
+        self._host, self._port = host, port
         self._subscribed: set[int] = set()
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2,
@@ -119,7 +121,7 @@ class MqttClient:
         self._client.on_subscribe = lambda _client, _userdata, mid, *_: self._subscribed.add(mid)
 
     def __enter__(self) -> Self:
-        self._client.connect("127.0.0.1", self._port)
+        self._client.connect(self._host, self._port)
         self._client.loop_start()
         wait_until(self.is_connected, f"{self.name} is connected")
         return self
@@ -146,15 +148,18 @@ class MqttClient:
         retain: bool = False,
         response_topic: str | None = None,
         correlation: bytes | None = None,
+        user_property: tuple[str, str] | None = None,
     ) -> None:
         """Publish; at QoS 1 the broker has it when this returns."""
         properties = None
-        if response_topic is not None or correlation is not None:
+        if any(each is not None for each in (response_topic, correlation, user_property)):
             properties = Properties(PacketTypes.PUBLISH)
             if response_topic is not None:
                 properties.ResponseTopic = response_topic
             if correlation is not None:
                 properties.CorrelationData = correlation
+            if user_property is not None:
+                properties.UserProperty = user_property
         sent = self._client.publish(topic, payload, qos, retain, properties)
         sent.wait_for_publish(10)
         assert sent.is_published(), topic

@@ -1,15 +1,21 @@
 """A connection of a service against real brokers that come late, die, and come back."""
 
+import select
+import shutil
 import socket
+import ssl
+import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 import structlog
 from structlog.testing import LogCapture
+from scripted_broker import CONNACK, Peer, ScriptedBroker, publish_packet
 from support import Broker, MqttClient
 
 from flexfeeder.testing import wait_until
@@ -37,7 +43,7 @@ def broker(down: Broker) -> Broker:
 class Service:
     """A connection as a service has it, with what it hears and what it logs."""
 
-    def __init__(self, broker: Broker, **options: Any) -> None:
+    def __init__(self, broker: Broker | ScriptedBroker, **options: Any) -> None:
         self.heard: list[Message] = []
         self._logged = LogCapture()
         log = structlog.wrap_logger(
@@ -46,7 +52,7 @@ class Service:
             wrapper_class=structlog.make_filtering_bound_logger(0),
         )
         self.connection = Connection(
-            BrokerAddress("127.0.0.1", broker.port),
+            BrokerAddress("127.0.0.1", broker.port, ca=options.pop("ca", None)),
             options.pop("client_id", "the-service"),
             log=log,
             on_message=self.heard.append,
@@ -69,12 +75,7 @@ class Service:
         self, predicate: Callable[[], bool], description: str, timeout_s: float = 5.0
     ) -> None:
         """Let the reactor run until a fact has come true."""
-
-        def polled() -> bool:
-            self._reactor.poll(0.01)
-            return predicate()
-
-        wait_until(polled, description, timeout_s, every_s=0)
+        poll_until(self._reactor, predicate, description, timeout_s)
 
     def connect(self) -> None:
         self.serve_until(lambda: self.connection.connected, "connected")
@@ -93,6 +94,32 @@ class Service:
     def births(self) -> int:
         """How often it has connected."""
         return self.connection._number
+
+
+def poll_until(
+    reactor: Reactor, predicate: Callable[[], bool], description: str, timeout_s: float = 5.0
+) -> None:
+    def polled() -> bool:
+        reactor.poll(0.01)
+        return predicate()
+
+    wait_until(polled, description, timeout_s, every_s=0)
+
+
+def number_of(service: Service) -> int:
+    """The number of its socket."""
+    sock = service.connection._socket
+    assert sock is not None
+    return sock.fileno()
+
+
+def welcomed(scripted: ScriptedBroker, service: Service) -> Peer:
+    """The broker's end of a connection, once it is up."""
+    service.serve_until(lambda: service.connection._socket is not None, "it knocks")
+    accepted = scripted.accept()
+    accepted.send(CONNACK)
+    service.connect()
+    return accepted
 
 
 @contextmanager
@@ -152,6 +179,62 @@ class TestBrokerAway:
                 assert service.connection._socket is not first
                 assert service.logged("broker_away") == 1
 
+    def test_a_broker_that_hangs_up_while_it_is_given_up_does_no_harm(self) -> None:
+        with ScriptedBroker() as silent, Service(silent) as service:
+            now = time.monotonic()
+            service.connection.maintain(now)
+            sock = service.connection._socket
+            assert sock is not None
+            silent.accept().reset()
+            assert select.select([sock], [], [], 5.0)[0], "the reset has come"
+            service.connection.maintain(now + 6.0)
+            assert service.connection._socket is not sock
+            assert service.logged("broker_away") == 1
+
+
+class TestTwoOfOneName:
+    def test_two_that_take_the_session_from_each_other_pause_and_do_not_fill_the_log(
+        self, broker: Broker
+    ) -> None:
+        with Service(broker, client_id="twin") as one, Service(broker, client_id="twin") as other:
+            until = time.monotonic() + 2.0
+            while time.monotonic() < until:
+                one._reactor.poll(0.01)
+                other._reactor.poll(0.01)
+            for service in (one, other):
+                assert 2 <= service.births <= 10
+                assert service.logged("broker_away") <= 2
+                assert service.logged("broker_connected") <= 2
+
+
+class TestTwoInOneReactor:
+    def test_two_that_drop_together_are_both_back_when_their_sockets_have_swapped_numbers(
+        self, broker: Broker
+    ) -> None:
+        with Service(broker, client_id="a") as one, Service(broker, client_id="b") as other:
+            reactor = Reactor(one.connection, other.connection)
+            # A new socket takes the lowest free number. The reactor serves the first connection
+            # first, so that this one gets the lower number from now on; at first it has the higher.
+            other.connection.maintain(time.monotonic())
+            one.connection.maintain(time.monotonic())
+            before = [number_of(service) for service in (one, other)]
+            assert before[0] > before[1]
+            poll_until(reactor, lambda: one.births == other.births == 1, "both are connected")
+            for service in (one, other):
+                sock = service.connection._socket
+                assert sock is not None
+                sock.shutdown(socket.SHUT_RDWR)
+            poll_until(reactor, lambda: one.births == other.births == 2, "both are back")
+            assert [number_of(service) for service in (one, other)] == before[::-1]
+            for service in (one, other):
+                service.connection.publish(TOPIC, b"alive", qos=1)
+            with peer(broker) as client:
+                client.subscribe(TOPIC)
+                one.connection.retain(TOPIC, b"a", qos=1)
+                other.connection.retain(f"{TOPIC}/b", b"b", qos=1)
+                poll_until(reactor, lambda: bool(client.on(TOPIC)), "what one of them says")
+        reactor.close()
+
 
 class TestAfterReconnect:
     def test_it_subscribes_again(self, broker: Broker) -> None:
@@ -182,6 +265,21 @@ class TestAfterReconnect:
                 [message] = client.on(TOPIC)
                 assert message.payload == b"newest"
                 assert message.properties.UserProperty == [("version", "7")]
+
+    def test_the_newest_retained_message_is_the_last_even_if_an_older_is_repeated(self) -> None:
+        """What the broker has not acknowledged is sent again on connecting."""
+        with ScriptedBroker() as scripted, Service(scripted) as service:
+            service.connection.retain(TOPIC, b"older", qos=1)
+            first = welcomed(scripted, service)
+            assert first.published_until(TOPIC) == [(TOPIC, b"older")]
+            first.close()
+            service.serve_until(lambda: not service.connection.connected, "noticed")
+            service.connection.retain(TOPIC, b"newest", qos=1)
+            second = welcomed(scripted, service)
+            service.connection.publish("end", b"")
+            heard = second.published_until("end")
+            assert (TOPIC, b"newest") in heard
+            assert [payload for topic, payload in heard if topic == TOPIC][-1] == b"newest"
 
     def test_its_will_is_published_when_it_dies_without_a_goodbye(self, broker: Broker) -> None:
         with peer(broker) as client:
@@ -263,6 +361,22 @@ class TestSession:
         service.serve_until(lambda: len(service.heard) == 2, "the others again")
         assert service.payloads() == [b"2", b"3"]
 
+    @pytest.mark.parametrize("name", ["name", "\ufeffname"])
+    def test_whatever_text_a_user_property_has_it_is_delivered_and_acknowledged(
+        self, broker: Broker, service: Service, name: str
+    ) -> None:
+        """MQTT allows U+FEFF, and paho by itself does not."""
+        with peer(broker) as client:
+            client.publish(TOPIC, b"1", user_property=(name, "\ufeffvalue\ufeff"))
+        service.serve_until(lambda: bool(service.heard), "it is delivered")
+        assert service.payloads() == [b"1"]
+        assert service.births == 1
+        self.quiet(service, broker)
+        self.reconnect(service)
+        self.send(broker, b"2")
+        service.serve_until(lambda: bool(service.heard), "the next")
+        assert service.payloads() == [b"2"]
+
     def test_what_comes_while_it_is_away_is_kept_for_it(
         self, broker: Broker, service: Service
     ) -> None:
@@ -327,3 +441,46 @@ class TestPublish:
             service.connection.publish(TOPIC, b"reply", correlation=b"\x00\xff")
             service.serve_until(lambda: bool(client.on(TOPIC)), "it is there")
             assert client.on(TOPIC)[0].properties.CorrelationData == b"\x00\xff"
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that signs itself, and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    found = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    command += ["-out", str(found[0]), "-keyout", str(found[1]), "-subj", "/CN=127.0.0.1"]
+    subprocess.run(
+        [*command, "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True
+    )
+    return found
+
+
+class TestTls:
+    def test_many_messages_in_one_record_are_all_handed_over(
+        self, certificate: tuple[Path, Path]
+    ) -> None:
+        """Once the record is decrypted the socket says nothing of what is left of it."""
+        payloads = [b"%d" % n for n in range(300)]
+        record = CONNACK + b"".join(publish_packet(TOPIC, payload) for payload in payloads)
+        assert len(record) < 16_384, "what fits into a record"
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+
+        def serve() -> None:
+            with context.wrap_socket(scripted.accept_raw(), server_side=True) as sock:
+                accepted = Peer(sock)
+                accepted.next_packet()
+                accepted.send(record)
+                with suppress(ConnectionError):
+                    while accepted.next_packet():
+                        pass
+
+        with ScriptedBroker() as scripted, ThreadPoolExecutor(1) as threads:
+            served = threads.submit(serve)
+            with Service(scripted, ca=certificate[0]) as service:
+                service.serve_until(lambda: len(service.heard) == len(payloads), "all of them")
+                assert service.payloads() == payloads
+            served.result(5)
