@@ -1,9 +1,8 @@
-"""A broker that is played by a test: just enough MQTT 5 to say what no real broker says on demand."""
+"""A broker that a test plays: just enough MQTT 5 to do what no real broker does on demand."""
 
 import socket
 import struct
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 CONNECT, PUBLISH = 0x10, 0x30
@@ -117,12 +116,7 @@ class ScriptedBroker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for sock in self._accepted:
             sock.close()
         self._listener.close()

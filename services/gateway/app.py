@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import orjson
 from fastapi import FastAPI, Request, Response
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -40,7 +41,9 @@ def create_app(bridge: Bridge, log: Log) -> FastAPI:
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
-    app = FastAPI(title="FlexFeeder", description=DESCRIPTION, version="0.1.0", lifespan=lifespan)
+    app = FastAPIOffline(
+        title="FlexFeeder", description=DESCRIPTION, version="0.1.0", lifespan=lifespan
+    )
     routes.install(app, bridge)
 
     async def refused(_request: Request, error: Exception) -> Response:

@@ -22,7 +22,7 @@ from schemas.commands import (
 )
 from schemas.errors import Detail, ErrorCode, Refusal
 from schemas.topics import is_name
-from schemas.wire import canonical
+from schemas.wire import NAME_PATTERN, canonical
 from services.gateway import views
 from services.gateway.bridge import Bridge, HeldState
 
@@ -95,6 +95,15 @@ READS = (
 )
 
 
+_FEEDER = {
+    "name": "feeder",
+    "in": "query",
+    "required": False,
+    "description": "another feeder than the default",
+    "schema": {"type": "string", "pattern": NAME_PATTERN},
+}
+
+
 def install(app: FastAPI, bridge: Bridge) -> None:
     """Add every route to the application."""
     for write in WRITES:
@@ -111,15 +120,26 @@ def install(app: FastAPI, bridge: Bridge) -> None:
             read.path,
             _read_endpoint(read, bridge),
             summary=read.summary,
+            openapi_extra={"parameters": [_FEEDER]},
             operation_id=read.path.strip("/"),
         )
 
-    @app.get("/get_state", summary="The newest state, from memory", operation_id="get_state")
+    @app.get(
+        "/get_state",
+        summary="The newest state, from memory",
+        operation_id="get_state",
+        openapi_extra={"parameters": [_FEEDER]},
+    )
     async def get_state(request: Request) -> Response:
         held = _held(bridge, _feeder(request, bridge))
         return success("newest state", held.body)
 
-    @app.get("/buses/{bus}", summary="One bus", operation_id="get_bus")
+    @app.get(
+        "/buses/{bus}",
+        summary="One bus",
+        operation_id="get_bus",
+        openapi_extra={"parameters": [_FEEDER]},
+    )
     async def get_bus(request: Request, bus: str) -> Response:
         if not is_name(bus):
             raise Refusal.of_field(ErrorCode.INVALID_VALUE, "bus", "not a name")
@@ -267,6 +287,7 @@ def _request_body(write: Write) -> dict[str, Any]:
     """The OpenAPI description of a body that we read ourselves, to refuse it in our own words."""
     schemas = [_schema(model) for model in write.commands]
     return {
+        "parameters": [_FEEDER],
         "requestBody": {
             "required": Body not in write.commands,
             "content": {
@@ -275,7 +296,7 @@ def _request_body(write: Write) -> dict[str, Any]:
                     "examples": {name: {"value": body} for name, body in write.examples.items()},
                 }
             },
-        }
+        },
     }
 
 

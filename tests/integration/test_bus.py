@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import pytest
 import structlog
-from structlog.testing import LogCapture
 from scripted_broker import CONNACK, Peer, ScriptedBroker, publish_packet
+from structlog.testing import LogCapture
 from support import Broker, MqttClient
 
 from flexfeeder.testing import wait_until
@@ -211,7 +211,11 @@ class TestTwoInOneReactor:
     def test_two_that_drop_together_are_both_back_when_their_sockets_have_swapped_numbers(
         self, broker: Broker
     ) -> None:
-        with Service(broker, client_id="a") as one, Service(broker, client_id="b") as other:
+        listening = {"subscriptions": [Subscription(TOPIC, qos=1)]}
+        with (
+            Service(broker, client_id="a", **listening) as one,
+            Service(broker, client_id="b", **listening) as other,
+        ):
             reactor = Reactor(one.connection, other.connection)
             # A new socket takes the lowest free number. The reactor serves the first connection
             # first, so that this one gets the lower number from now on; at first it has the higher.
@@ -226,13 +230,13 @@ class TestTwoInOneReactor:
                 sock.shutdown(socket.SHUT_RDWR)
             poll_until(reactor, lambda: one.births == other.births == 2, "both are back")
             assert [number_of(service) for service in (one, other)] == before[::-1]
-            for service in (one, other):
-                service.connection.publish(TOPIC, b"alive", qos=1)
             with peer(broker) as client:
-                client.subscribe(TOPIC)
-                one.connection.retain(TOPIC, b"a", qos=1)
-                other.connection.retain(f"{TOPIC}/b", b"b", qos=1)
-                poll_until(reactor, lambda: bool(client.on(TOPIC)), "what one of them says")
+
+                def both_hear() -> bool:
+                    client.publish(TOPIC, b"hello")
+                    return bool(one.heard and other.heard)
+
+                poll_until(reactor, both_hear, "both hear what is published now")
         reactor.close()
 
 
@@ -361,13 +365,12 @@ class TestSession:
         service.serve_until(lambda: len(service.heard) == 2, "the others again")
         assert service.payloads() == [b"2", b"3"]
 
-    @pytest.mark.parametrize("name", ["name", "\ufeffname"])
-    def test_whatever_text_a_user_property_has_it_is_delivered_and_acknowledged(
-        self, broker: Broker, service: Service, name: str
+    def test_a_user_property_with_u_feff_is_delivered_and_can_be_acknowledged(
+        self, broker: Broker, service: Service
     ) -> None:
         """MQTT allows U+FEFF, and paho by itself does not."""
         with peer(broker) as client:
-            client.publish(TOPIC, b"1", user_property=(name, "\ufeffvalue\ufeff"))
+            client.publish(TOPIC, b"1", user_property=("\ufeffname", "value\ufeff"))
         service.serve_until(lambda: bool(service.heard), "it is delivered")
         assert service.payloads() == [b"1"]
         assert service.births == 1

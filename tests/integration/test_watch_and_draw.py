@@ -1,0 +1,71 @@
+"""``flexfeeder watch`` and ``flexfeeder draw`` on a running system where somebody publishes junk."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+from support import FEEDER, MqttClient
+
+from flexfeeder.testing import System, wait_until
+
+STATE = f"flexfeeder/{FEEDER}/state"
+JUNK = (b"", b"{", b"\xff", b"[]", b"null", b"{}")
+
+
+def run_amid(
+    junk: tuple[bytes, ...], running: System, arguments: list[str]
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end while junk takes the place of the retained state."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("FLEXFEEDER_")}
+    env |= {
+        "FLEXFEEDER_MQTT_HOST": "127.0.0.1",
+        "FLEXFEEDER_MQTT_PORT": str(running.mqtt5_port),
+        "FLEXFEEDER_FEEDER": FEEDER,
+    }
+    with (
+        MqttClient(running.mqtt5_port, protocol="5") as client,
+        subprocess.Popen(
+            [sys.executable, "-m", "flexfeeder", *arguments],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+
+        def has_ended() -> bool:
+            for payload in junk:
+                client.publish(STATE, payload, retain=True)
+            return process.poll() is not None
+
+        try:
+            wait_until(has_ended, f"{arguments} ends", timeout_s=20.0, every_s=0.05)
+        finally:
+            process.kill()
+        output, errors = process.communicate()
+        return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+
+
+@pytest.mark.usefixtures("unharmed")
+class TestJunk:
+    def test_watch_shows_states_and_nothing_else(self, running: System) -> None:
+        ended = run_amid(JUNK, running, ["watch", "-n", "2"])
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert [line.split()[0] for line in ended.stdout.splitlines()] == [FEEDER] * 2
+
+    def test_watch_json_prints_no_empty_state(self, running: System) -> None:
+        ended = run_amid((b"",), running, ["watch", "--json", "-n", "2"])
+        assert (ended.returncode, ended.stderr) == (0, "")
+        states = [orjson.loads(line) for line in ended.stdout.splitlines()]
+        assert [state["feeder"] for state in states] == [FEEDER] * 2
+
+    def test_draw_waits_for_a_state(self, running: System, tmp_path: Path) -> None:
+        """Nothing, and what is no JSON, is no state yet."""
+        path = tmp_path / "feeder.svg"
+        ended = run_amid((b"", b"{"), running, ["draw", "-o", str(path)])
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert path.read_text(encoding="utf-8").startswith("<svg")
