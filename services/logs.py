@@ -25,6 +25,22 @@ def _escape(
     }
 
 
+class OncePerTopic:
+    """Warns of a refused message once for each topic, and keeps no more topics than it must."""
+
+    MOST_TOPICS = 1000
+
+    def __init__(self, log: Log, event: str) -> None:
+        self._log = log
+        self._event = event
+        self._topics: set[str] = set()
+
+    def warn(self, topic: str, problem: str) -> None:
+        if topic not in self._topics and len(self._topics) < self.MOST_TOPICS:
+            self._topics.add(topic)
+            self._log.warning(self._event, topic=topic[:200], problem=problem[:500])
+
+
 def configure(settings: Settings, service: str) -> Log:
     """Set structlog up from the settings and return the logger of ``service``."""
     renderer: structlog.typing.Processor = (

@@ -218,9 +218,8 @@ class Bridge:
         held = self.states.get(feeder)
         if held is not None and version < held.version:
             return
-        if (held is None or version > held.version + PLAUSIBLE_STEP) and not _is_state(
-            feeder, body
-        ):
+        is_plausible = held is not None and version <= held.version + PLAUSIBLE_STEP
+        if not is_plausible and not _is_state(feeder, body):
             return
         state = self.states[feeder] = HeldState(version, body)
         waiting = self._waiting.get(feeder)

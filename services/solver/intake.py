@@ -8,7 +8,7 @@ from schemas import topics
 from schemas.errors import Refusal
 from schemas.readings import Reading, ReadingBatch
 from services.bus import Message
-from services.logs import Log
+from services.logs import Log, OncePerTopic
 from services.solver.demand import Demand, ReadingOutcome
 
 LARGEST_READING = 1 << 16
@@ -16,9 +16,6 @@ LARGEST_READING = 1 << 16
 
 LARGEST_BATCH = 4 << 20
 """Bytes of a batch of readings that are still read."""
-
-LOGGED_TOPICS = 1000
-"""Topics with refused readings that are remembered as logged, so that each is logged once."""
 
 _READING = TypeAdapter(Reading)
 _BATCH = TypeAdapter(ReadingBatch)
@@ -33,9 +30,8 @@ class Intake:
     def __init__(self, feeder: str, demand: Demand, log: Log) -> None:
         self.outcomes: Counter[str] = Counter()
         self._demand = demand
-        self._log = log
+        self._log = OncePerTopic(log, "reading_refused")
         self._batch_topic = topics.meters(feeder)
-        self._logged: set[str] = set()
 
     def take(self, message: Message, arrived_at: float) -> None:
         """Fold what a message says; ``arrived_at`` in epoch seconds."""
@@ -87,6 +83,4 @@ class Intake:
 
     def _refused(self, reason: str, topic: str, problem: str) -> None:
         self.outcomes[reason] += 1
-        if topic not in self._logged and len(self._logged) < LOGGED_TOPICS:
-            self._logged.add(topic)
-            self._log.warning("reading_refused", topic=topic[:200], problem=problem[:500])
+        self._log.warn(topic, problem)

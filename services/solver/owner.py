@@ -16,7 +16,7 @@ from schemas import topics
 from schemas.errors import ErrorCode, Refusal
 from schemas.state import VERSIONS_PER_FENCE
 from services.bus import Connection, Message
-from services.logs import Log
+from services.logs import Log, OncePerTopic
 from services.presence import HEARTBEAT_S, Presence
 from services.reactor import Reactor
 from services.solver import handlers
@@ -86,7 +86,7 @@ class Owner:
             "commands_refused": 0.0,
             "cycle_ms": 0.0,
         }
-        self._logged_topics: set[str] = set()
+        self._refusals = OncePerTopic(log, "command_refused")
 
     def run(self, readings: Connection, stopping: Callable[[], bool]) -> None:
         """Serve until ``stopping``; the first state is solved before anything is connected."""
@@ -146,7 +146,7 @@ class Owner:
             if request_id is None:
                 request_id, reply_to = handlers.salvage(message.payload)
                 reply_topic = reply_topic or reply_to
-            self._log_once(message.topic, refusal)
+            self._refusals.warn(message.topic, f"{refusal.code}: {refusal.message}")
         self._figures["commands"] += 1
         return Answer(message, request_id, reply_topic, outcome)
 
@@ -184,16 +184,6 @@ class Owner:
             qos=1,
             correlation=answer.message.correlation,
         )
-
-    def _log_once(self, topic: str, refusal: Refusal) -> None:
-        if topic not in self._logged_topics and len(self._logged_topics) < 1000:
-            self._logged_topics.add(topic)
-            self._log.warning(
-                "command_refused",
-                topic=topic[:200],
-                code=refusal.code,
-                problem=refusal.message[:500],
-            )
 
 
 def _reply_topic(response_topic: str | None, reply_to: str | None) -> str | None:

@@ -15,8 +15,9 @@ from schemas import topics
 from schemas.errors import Refusal
 from schemas.readings import AddressedReading, Reading, ReadingBatch
 from services.bus import Message
+from services.logs import OncePerTopic
 from services.solver.demand import Demand, NominalLoad, Power
-from services.solver.intake import LARGEST_BATCH, LOGGED_TOPICS, Intake
+from services.solver.intake import LARGEST_BATCH, Intake
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 NOON_S = NOON.timestamp()
@@ -191,10 +192,10 @@ class TestSingleReadings:
     def test_the_log_is_bounded_in_topics_and_in_length(self) -> None:
         """Whoever may publish readings must not be able to fill the disk with topics."""
         meters = Meters()
-        for number in range(LOGGED_TOPICS + 10):
+        for number in range(OncePerTopic.MOST_TOPICS + 10):
             meters.take(topics.meter("ieee123", str(number + 1000), "x" * 1000), b'{"kw": 1}')
-        assert meters.outcomes == {"unknown_bus": LOGGED_TOPICS + 10}
-        assert len(meters.logged) == LOGGED_TOPICS
+        assert meters.outcomes == {"unknown_bus": OncePerTopic.MOST_TOPICS + 10}
+        assert len(meters.logged) == OncePerTopic.MOST_TOPICS
         assert max(len(entry["topic"]) for entry in meters.logged) == 200
 
     def test_an_unknown_field_of_a_megabyte_makes_a_short_log_line(self) -> None:
