@@ -1,8 +1,10 @@
 """The ``flexfeeder`` command."""
 
+import math
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,6 +21,18 @@ def _settings() -> Settings:
 def _quiet(settings: Settings) -> Settings:
     """For commands whose output is the point: only what goes wrong is logged."""
     return settings.model_copy(update={"log_level": "WARNING"})
+
+
+class _Finite(click.FloatRange):
+    """A number within bounds; click lets NaN through any."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return number
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,14 +57,14 @@ def up(*, meters: bool) -> None:
 @click.option("--seed", default=1, show_default=True, help="Gives each meter its habits.")
 @click.option(
     "--speed",
-    type=click.FloatRange(min=0.001, max=100_000),
+    type=_Finite(min=0.001, max=100_000),
     default=60.0,
     show_default=True,
     help="Simulated seconds a second; 60: a day in 24 min.",
 )
 @click.option(
     "--interval",
-    type=click.FloatRange(min=0.01),
+    type=_Finite(min=0.01),
     default=1.0,
     show_default=True,
     help="Seconds between two readings of a meter.",

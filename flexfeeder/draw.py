@@ -7,10 +7,13 @@ from typing import Any
 
 import click
 import orjson
+from pydantic import ValidationError
 
 from flexfeeder.drawing import svg
 from schemas import topics
-from schemas.wire import canonical
+from schemas.state import State
+from schemas.topology import Topology
+from schemas.wire import WireModel, canonical
 from services.bus import BrokerAddress, Connection, Message, Subscription
 from services.logs import configure
 from services.reactor import Reactor
@@ -27,25 +30,29 @@ def draw(settings: Settings, path: Path) -> None:
 
     """
     feeder = canonical(settings.feeder)
+    models: dict[str, type[WireModel]] = {
+        topics.topology(feeder): Topology,
+        topics.state(feeder): State,
+    }
     documents: dict[str, dict[str, Any]] = {}
 
     def arrived(message: Message) -> None:
-        with suppress(orjson.JSONDecodeError):  # anybody may publish there
+        with suppress(ValidationError):  # anybody may publish there
+            models[message.topic].model_validate_json(message.payload)
             documents[message.topic] = orjson.loads(message.payload)
         connection.acknowledge(message)
 
-    wanted = [topics.topology(feeder), topics.state(feeder)]
     connection = Connection(
         BrokerAddress.of(settings),
         f"draw-{uuid.uuid4().hex[:12]}",
         log=configure(settings, "draw"),
         on_message=arrived,
-        subscriptions=[Subscription(topic, qos=0) for topic in wanted],
+        subscriptions=[Subscription(topic, qos=0) for topic in models],
     )
     reactor = Reactor(connection)
-    reactor.poll_until(lambda: all(topic in documents for topic in wanted), WAIT_S)
+    reactor.poll_until(lambda: len(documents) == len(models), WAIT_S)
     connection.close()
     reactor.close()
-    if len(documents) < len(wanted):
+    if len(documents) < len(models):
         raise click.ClickException(f"no state of {feeder!r} came; is `flexfeeder up` running?")
-    path.write_text(svg(*(documents[topic] for topic in wanted)), encoding="utf-8")
+    path.write_text(svg(*(documents[topic] for topic in models)), encoding="utf-8")

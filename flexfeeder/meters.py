@@ -35,6 +35,9 @@ STEP_ASIDE_S = 900.0
 LONGEST_CATCH_UP_S = 1.0
 """A longer pause (of the machine, say) is not made up for."""
 
+MOST_SETPOINTS = 100_000
+"""Setpoints that are kept, whoever else publishes some."""
+
 REMEMBERED = 100
 """Own readings of a load that are known again when the broker echoes them."""
 
@@ -166,12 +169,14 @@ class Fleet:
             for load in topology.loads
         )
         self._keys = frozenset(_key(load.bus, load.name) for load in self._loads)
+        self._setpoints = {k: v for k, v in self._setpoints.items() if k in self._keys}
         self._log.info("metering", loads=len(self._loads), speed=self._clock.speed)
 
     def _take_setpoint(self, key: Key, payload: bytes) -> None:
         if not payload:
             self._setpoints.pop(key, None)
-        if key not in self._keys:
+        # Before the topology has come nobody knows which loads there are.
+        if (self._keys and key not in self._keys) or len(self._setpoints) >= MOST_SETPOINTS:
             return
         with suppress(ValidationError):
             self._setpoints[key] = _SETPOINT.validate_json(payload)

@@ -19,10 +19,12 @@ def printable(text: str) -> str:
 def _escape(
     _logger: Any, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    # Topics and names come from anybody.
-    return {
-        key: printable(value) if isinstance(value, str) else value for key, value in event.items()
-    }
+    # Topics and names come from anybody. Only a traceback has lines.
+    for key, value in event.items():
+        if isinstance(value, str):
+            lines = value.split("\n") if key == "exception" else [value]
+            event[key] = "\n".join(map(printable, lines))
+    return event
 
 
 class OncePerTopic:
@@ -53,10 +55,10 @@ def configure(settings: Settings, service: str) -> Log:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _escape,
             structlog.processors.dict_tracebacks
             if settings.log_format == "json"
             else structlog.processors.format_exc_info,
+            _escape,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(

@@ -11,15 +11,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import orjson
 import psutil
 import pytest
-from support import FEEDERS, SERVICES, MqttClient, State, is_gone, loads, pids, results
+from scripted_broker import answers_connect
+from support import FEEDER, FEEDERS, SERVICES, MqttClient, State, is_gone, loads, pids, results
 
 from flexfeeder import ports
-from flexfeeder.testing import System, system, wait_until
+from flexfeeder.testing import MOSQUITTO, System, system, wait_until
 
+BROKERS = [
+    "embedded",
+    pytest.param(
+        "mosquitto",
+        marks=pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed"),
+    ),
+]
 CHILDREN = {*SERVICES, "broker", "store"}
 UP = [sys.executable, "-m", "flexfeeder", "up"]
+METER = f"flexfeeder/{FEEDER}/meter"
+STATUS = "flexfeeder/service/{}/status"
 PIN = {"bus_name": "1", "load_name": "Load_1", "new_kw": 5.0, "new_kvar": 1.0}
 
 
@@ -34,6 +45,15 @@ def started() -> Iterator[System]:
 def shared() -> Iterator[System]:
     """One whose children are killed in turn: each comes back before the next test."""
     with system(feeders_dir=FEEDERS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=BROKERS)
+def talking(request: pytest.FixtureRequest) -> Iterator[System]:
+    """One on either broker, whose log is for machines and whose gateways end."""
+    env = {"FLEXFEEDER_LOG_FORMAT": "json"}
+    on_mosquitto = request.param == "mosquitto"
+    with system(on_mosquitto=on_mosquitto, feeders_dir=FEEDERS, env=env) as running:
         yield running
 
 
@@ -88,6 +108,18 @@ def processes_of(running: System) -> set[int]:
     """Everything that ``up`` has started, itself included."""
     process = psutil.Process(running.process.pid)
     return {process.pid, *(child.pid for child in process.children(recursive=True))}
+
+
+def guardian_of(running: System) -> psutil.Process:
+    """The child that is recorded nowhere."""
+    recorded = set(pids(running).values())
+    children = psutil.Process(running.process.pid).children()
+    [guardian] = [child for child in children if child.pid not in recorded]
+    return guardian
+
+
+def log_of(running: System) -> str:
+    return running.log.read_text(encoding="utf-8")
 
 
 def wait_until_gone(running: System, numbers: set[int]) -> None:
@@ -204,6 +236,44 @@ class TestStart:
         assert "Traceback" not in ended.stderr
         assert [p for p in (tmp_path / "data/run").glob("*.pid") if p.read_text().strip()] == []
 
+    def test_a_store_and_an_authority_that_there_are_not_are_told_by_their_variables(
+        self, tmp_path: Path
+    ) -> None:
+        asked = time.monotonic()
+        ended = up_ends(
+            tmp_path,
+            FLEXFEEDER_REDIS_URL="localhost:6379",
+            FLEXFEEDER_MQTT_CA=str(tmp_path / "authority.pem"),
+        )
+        assert time.monotonic() - asked < 5.0
+        assert ended.returncode != 0
+        assert "FLEXFEEDER_REDIS_URL: " in ended.stderr
+        assert "FLEXFEEDER_MQTT_CA: " in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+    def test_a_proxy_that_is_dead_is_not_asked(self) -> None:
+        proxy = f"http://127.0.0.1:{ports.free_port()}"
+        env = {"http_proxy": proxy, "HTTP_PROXY": proxy, "no_proxy": "", "NO_PROXY": ""}
+        with system(feeders_dir=FEEDERS, env=env) as running:
+            address = f"http=http://127.0.0.1:{running.http_port}/docs"
+            wait_until(lambda: address in log_of(running), "it says that it is ready")
+
+    def test_devices_may_be_heard_at_another_address(self) -> None:
+        env = {"FLEXFEEDER_MQTT_LISTEN": "127.0.0.2"}
+        with (
+            system(feeders_dir=FEEDERS, env=env) as running,
+            MqttClient(running.mqtt_port, protocol="3.1.1", host="127.0.0.2") as meter,
+        ):
+            meter.publish(f"{METER}/1/Load_1", b'{"kw": 7.0}')
+
+            def demand_kw() -> float:
+                state: State = results(httpx.get(f"{running.url}/get_state"))
+                return float(loads(state)["1", "Load_1"]["demand_kw"])
+
+            wait_until(lambda: demand_kw() == 7.0, "the reading is taken")
+            assert not ports.is_open("127.0.0.1", running.mqtt_port)
+            wait_until(lambda: "mqtt=127.0.0.2:" in log_of(running), "it says where it listens")
+
     def test_another_feeder_is_another_folder(self) -> None:
         with system(feeders_dir=FEEDERS, env={"FLEXFEEDER_FEEDER": "ieee13"}) as running:
             state: State = results(httpx.get(f"{running.url}/get_state"))
@@ -250,6 +320,79 @@ class TestStop:
         wait_until_gone(started, everything)
         with up_again(started.data_dir) as url:
             assert results(httpx.get(f"{url}/get_state"))["converged"]
+
+    def test_what_a_killed_up_has_recorded_is_gone_when_it_is_started_again(self) -> None:
+        """Without meters this time: nobody writes over the number of theirs."""
+        with system(meters=True, feeders_dir=FEEDERS) as running:
+            everything = processes_of(running)
+            running.process.kill()
+            wait_until_gone(running, everything)
+            assert set(pids(running)) == CHILDREN | {"meters", "up"}
+            with up_again(running.data_dir):
+                assert set(pids(running)) == CHILDREN | {"up"}
+                assert not everything & set(pids(running).values())
+
+    def test_a_guardian_that_is_killed_meanwhile_does_not_spoil_the_end(
+        self, started: System
+    ) -> None:
+        """The solver keeps everybody waiting, so that the guardian is gone for the rest."""
+        everything = processes_of(started)
+        solver, gateway = started.pid("solver"), started.pid("gateway")
+        guardian = guardian_of(started)
+        os.kill(solver, signal.SIGSTOP)
+        started.process.terminate()
+        wait_until(lambda: is_gone(gateway), "it stops")
+        guardian.kill()
+        os.kill(solver, signal.SIGCONT)
+        assert started.process.wait(10) == 0
+        wait_until_gone(started, everything)
+        assert pids(started) == {}
+        assert "Traceback" not in log_of(started)
+
+
+class TestGatewayEnds:
+    def test_one_that_is_asked_to_stop_says_so(self, talking: System) -> None:
+        """To uvicorn itself a signal is something to die of."""
+        wait_until(talking.is_ready, "ready before")
+        os.kill(talking.pid("gateway"), signal.SIGTERM)
+
+        def said() -> list[tuple[str, str]]:
+            entries = [orjson.loads(line) for line in log_of(talking).splitlines()]
+            return [
+                (entry["event"], entry.get("cause", ""))
+                for entry in entries
+                if "gateway" in (entry["service"], entry.get("child"))
+            ]
+
+        wait_until(lambda: ("died", "exit status 0") in said(), "its end is noticed")
+        assert ("stopped", "") in said()
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+    def test_its_status_does_not_outlive_it(self, talking: System, number: signal.Signals) -> None:
+        """Its name is random: what nobody clears would be there for ever."""
+        wait_until(talking.is_ready, "ready before")
+        with MqttClient(talking.mqtt_port, protocol="3.1.1") as watcher:
+            watcher.subscribe(STATUS.format("+"))
+
+            def topic_of(pid: int) -> str:
+                """Where the process of that number says that it is online, "" while it does not."""
+                for message in watcher.heard:
+                    if message.payload and orjson.loads(message.payload)["pid"] == pid:
+                        return str(message.topic)
+                return ""
+
+            first = talking.pid("gateway")
+            wait_until(lambda: bool(topic_of(first)), "its status")
+            os.kill(first, number)
+            wait_until(lambda: watcher.on(topic_of(first))[-1].payload == b"", "it is cleared")
+            wait_until(lambda: pids(talking).get("gateway", first) != first, "there is another")
+            wait_until(lambda: bool(topic_of(talking.pid("gateway"))), "the status of the other")
+            ended, alive = topic_of(first), topic_of(talking.pid("gateway"))
+            with MqttClient(talking.mqtt_port, protocol="3.1.1") as late:
+                late.subscribe(STATUS.format("+"))
+                late.first_on(alive)
+                late.first_on(STATUS.format("dfp_manager"))
+                assert late.on(ended) == []
 
 
 class TestWhatDiesComesBack:
@@ -302,11 +445,7 @@ class TestWhatDiesComesBack:
 
     def test_a_killed_guardian_does_not_leave_the_children_unguarded(self, started: System) -> None:
         recorded = set(pids(started).values())
-        [guardian] = [
-            child
-            for child in psutil.Process(started.process.pid).children()
-            if child.pid not in recorded
-        ]
+        guardian = guardian_of(started)
         guardian.kill()
         wait_until(
             lambda: bool(
@@ -319,6 +458,33 @@ class TestWhatDiesComesBack:
         everything = processes_of(started)
         started.process.kill()
         wait_until_gone(started, everything)
+
+    def test_a_broker_that_refuses_mqtt_3_is_replaced(self, started: System) -> None:
+        """A property that meets a 3.1.1 subscriber breaks the embedded one, as told in
+        docs/decisions/0002.
+        """
+        host, port, name = "127.0.0.1", started.mqtt_port, "victim"
+        broken = started.pid("broker")
+        with (
+            MqttClient(port, protocol="3.1.1", client_id=name) as victim,
+            MqttClient(started.mqtt5_port, protocol="5") as client,
+        ):
+            victim.subscribe("elsewhere")
+            client.publish("elsewhere", b"", user_property=("a", "b"))
+            wait_until(lambda: not victim.is_connected(), "its connection is dead")
+        wait_until(lambda: not answers_connect(host, port, name), "the listener hangs up")
+
+        def is_replaced() -> bool:
+            return pids(started).get("broker", broken) != broken and answers_connect(
+                host, port, name
+            )
+
+        wait_until(is_replaced, "there is another broker", timeout_s=20.0)
+        wait_until(started.is_ready, "ready again")
+        with MqttClient(port, protocol="3.1.1") as meter:
+            state_topic = f"flexfeeder/{FEEDER}/state"
+            meter.subscribe(state_topic)
+            meter.first_on(state_topic)
 
 
 class TestSolverStops:

@@ -12,6 +12,7 @@ import orjson
 import pytest
 from support import Broker, MqttClient
 
+from flexfeeder import ports
 from flexfeeder.testing import wait_until
 from schemas.readings import Reading
 from schemas.topology import LoadPoint, Topology
@@ -19,6 +20,7 @@ from schemas.topology import LoadPoint, Topology
 METER_1, METER_2 = "flexfeeder/street/meter/1/Load_1", "flexfeeder/street/meter/2/Load_2"
 BATCH = "flexfeeder/street/meters"
 SETPOINT_1 = "flexfeeder/street/setpoint/1/Load_1"
+ONE_KW = b'{"max_kw": 1.0, "pf": null, "reason": "overload"}'
 STREET = Topology(
     feeder="street",
     name="High Street",
@@ -61,19 +63,28 @@ def client(broker_kind: str, tmp_path: Path) -> Iterator[MqttClient]:
         broker.kill()
 
 
-@contextmanager
-def meters(client: MqttClient, folder: Path) -> Iterator[None]:
-    """``flexfeeder meters``, twenty readings a second."""
+def environment(port: int, folder: Path) -> dict[str, str]:
+    """Settings for meters of the street."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("FLEXFEEDER_")}
-    env |= {
+    return env | {
         "FLEXFEEDER_MQTT_HOST": "127.0.0.1",
-        "FLEXFEEDER_MQTT_PORT": str(client._port),
+        "FLEXFEEDER_MQTT_PORT": str(port),
         "FLEXFEEDER_FEEDER": "street",
         "FLEXFEEDER_DATA_DIR": str(folder),
     }
-    command = [sys.executable, "-m", "flexfeeder", "meters", "--interval", "0.1"]
+
+
+@contextmanager
+def meters(client: MqttClient, folder: Path) -> Iterator[None]:
+    """``flexfeeder meters``, each meter twenty times a second."""
+    command = [sys.executable, "-m", "flexfeeder", "meters", "--interval", "0.05"]
     with (folder / "meters.log").open("w+", encoding="utf-8") as log:
-        process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stderr=log)
+        process = subprocess.Popen(
+            command,
+            env=environment(client._port, folder),
+            stdin=subprocess.DEVNULL,
+            stderr=log,
+        )
         try:
             yield
         finally:
@@ -94,10 +105,10 @@ def metered(client: MqttClient, tmp_path: Path) -> Iterator[MqttClient]:
         yield client
 
 
-def wait_for_more(client: MqttClient, topic: str, count: int = 5) -> None:
+def wait_for_more(client: MqttClient, topic: str, count: int, when: str = "") -> None:
     """Wait for so many more readings of a meter."""
     wanted = len(client.on(topic)) + count
-    wait_until(lambda: len(client.on(topic)) >= wanted, f"{count} more on {topic}", timeout_s=5.0)
+    wait_until(lambda: len(client.on(topic)) >= wanted, f"{count} more on {topic} {when}", 5.0)
 
 
 def wait_until_silent(client: MqttClient, topic: str) -> None:
@@ -117,7 +128,7 @@ def newest(client: MqttClient, topic: str) -> dict[str, Any]:
 
 class TestReadings:
     def test_each_load_is_read_in_turn(self, metered: MqttClient) -> None:
-        wait_for_more(metered, METER_1)
+        wait_for_more(metered, METER_1, 5)
         last = [message.topic for message in metered.heard[-6:]]
         assert last in ([METER_1, METER_2] * 3, [METER_2, METER_1] * 3)
         reading = Reading.model_validate_json(metered.on(METER_1)[-1].payload)
@@ -126,19 +137,20 @@ class TestReadings:
         assert reading.demand_kw is None
         assert reading.at is not None
 
-    def test_less_than_a_hundredth_of_a_second_between_two_is_refused(self, tmp_path: Path) -> None:
-        for interval in ("0", "-1", "nan"):
-            ended = subprocess.run(
-                [sys.executable, "-m", "flexfeeder", "meters", "--interval", interval],
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                timeout=10,
-                check=False,
-            )
-            assert ended.returncode == 2
-            assert "--interval" in ended.stderr
-            assert "Traceback" not in ended.stderr
+    @pytest.mark.parametrize("interval", ["0", "-1", "nan"])
+    def test_an_interval_that_is_none_is_refused(self, tmp_path: Path, interval: str) -> None:
+        nowhere = ports.free_port()
+        ended = subprocess.run(
+            [sys.executable, "-m", "flexfeeder", "meters", "--interval", interval],
+            env=environment(nowhere, tmp_path),
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+        assert ended.returncode == 2
+        assert "--interval" in ended.stderr
+        assert "Traceback" not in ended.stderr
 
 
 class TestStepAside:
@@ -156,17 +168,15 @@ class TestStepAside:
         wait_for_more(metered, METER_2, 10)
         assert len(metered.on(METER_1)) == heard
 
-    @pytest.mark.parametrize(("topic", "payload"), INVALID.values(), ids=INVALID)
-    def test_it_goes_on_after_what_the_solver_refuses(
-        self, metered: MqttClient, topic: str, payload: bytes
-    ) -> None:
-        metered.publish(topic, payload)
-        wait_for_more(metered, METER_1, 10)
+    def test_it_goes_on_after_what_the_solver_refuses(self, metered: MqttClient) -> None:
+        for name, (topic, payload) in INVALID.items():
+            metered.publish(topic, payload)
+            wait_for_more(metered, METER_1, 5, f"after {name}")
 
 
 class TestSetpoint:
     def test_it_is_obeyed_until_it_is_taken_back(self, metered: MqttClient) -> None:
-        metered.publish(SETPOINT_1, b'{"max_kw": 1.0}', retain=True)
+        metered.publish(SETPOINT_1, ONE_KW, retain=True)
         wait_until(lambda: newest(metered, METER_1)["kw"] == 1.0, "it draws 1 kW")
         held = newest(metered, METER_1)
         assert held["demand_kw"] > 1.0
@@ -179,7 +189,7 @@ class TestSetpoint:
     def test_one_that_was_there_before_the_meters_is_obeyed(
         self, client: MqttClient, tmp_path: Path
     ) -> None:
-        client.publish(SETPOINT_1, b'{"max_kw": 1.0}', retain=True)
+        client.publish(SETPOINT_1, ONE_KW, retain=True)
         client.publish("flexfeeder/street/topology", STREET.model_dump_json().encode(), retain=True)
         with meters(client, tmp_path):
             client.first_on(METER_1)
@@ -192,7 +202,7 @@ class TestSetpoint:
         client.subscribe("flexfeeder/service/+/status")
         with meters(client, tmp_path):
             wait_until(lambda: bool(client.heard), "the meters are online")
-            client.publish(SETPOINT_1, b'{"max_kw": 1.0}', retain=True)
+            client.publish(SETPOINT_1, ONE_KW, retain=True)
             topology = STREET.model_dump_json().encode()
             client.publish("flexfeeder/street/topology", topology, retain=True)
             client.first_on(METER_1)

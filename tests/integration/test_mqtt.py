@@ -640,7 +640,31 @@ class TestBadReadings:
                 )
 
 
+FORGED = {
+    "no JSON": b'"bus_details":[',
+    "binary": JUNK,
+    "no state": b'"bus_count":1}',
+}
+"""What follows the head of a state."""
+
+
 class TestBadElsewhere:
+    @pytest.mark.parametrize("rest", FORGED.values(), ids=FORGED)
+    def test_a_forged_state_of_a_huge_version_is_not_taken_for_the_newest(
+        self, http: httpx.Client, meter: MqttClient, caller5: MqttClient, rest: bytes
+    ) -> None:
+        before = state_of(http)
+        forged = f'{{"feeder":"{FEEDER}","version":{10**18 - 1},'.encode() + rest
+        caller5.subscribe(STATE)
+        meter.publish(STATE, forged)
+        wait_until(
+            lambda: forged in [message.payload for message in caller5.on(STATE)], "it is heard"
+        )
+        written = results(http.post("/run_simulation"))
+        read = state_of(http)
+        assert before["version"] < written["version"] <= read["version"] < 10**18 - 1
+        assert demands(read) == demands(before)
+
     @pytest.mark.parametrize("payload", [JUNK, b"", b"{}", b"null", b'"x"', DEEP])
     def test_junk_on_a_reply_topic_of_the_gateway_does_no_harm(
         self, http: httpx.Client, meter: MqttClient, caller5: MqttClient, payload: bytes

@@ -1,8 +1,9 @@
-"""``flexfeeder watch`` and ``flexfeeder draw`` on a running system where somebody publishes junk."""
+"""``flexfeeder watch`` and ``flexfeeder draw`` where somebody publishes junk for a state."""
 
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import orjson
@@ -25,29 +26,19 @@ def run_amid(
         "FLEXFEEDER_MQTT_PORT": str(running.mqtt5_port),
         "FLEXFEEDER_FEEDER": FEEDER,
     }
-    with (
-        MqttClient(running.mqtt5_port, protocol="5") as client,
-        subprocess.Popen(
-            [sys.executable, "-m", "flexfeeder", *arguments],
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process,
-    ):
+    command = [sys.executable, "-m", "flexfeeder", *arguments]
+    with MqttClient(running.mqtt5_port, protocol="5") as client, ThreadPoolExecutor(1) as threads:
+        ended = threads.submit(
+            subprocess.run, command, env=env, capture_output=True, text=True, timeout=20
+        )
 
         def has_ended() -> bool:
             for payload in junk:
                 client.publish(STATE, payload, retain=True)
-            return process.poll() is not None
+            return ended.done()
 
-        try:
-            wait_until(has_ended, f"{arguments} ends", timeout_s=20.0, every_s=0.05)
-        finally:
-            process.kill()
-        output, errors = process.communicate()
-        return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+        wait_until(has_ended, f"{arguments} ends", timeout_s=25.0, every_s=0.05)
+        return ended.result()
 
 
 @pytest.mark.usefixtures("unharmed")
