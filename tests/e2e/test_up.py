@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -239,13 +238,11 @@ class TestStart:
     def test_a_store_and_an_authority_that_there_are_not_are_told_by_their_variables(
         self, tmp_path: Path
     ) -> None:
-        asked = time.monotonic()
         ended = up_ends(
             tmp_path,
             FLEXFEEDER_REDIS_URL="localhost:6379",
             FLEXFEEDER_MQTT_CA=str(tmp_path / "authority.pem"),
         )
-        assert time.monotonic() - asked < 5.0
         assert ended.returncode != 0
         assert "FLEXFEEDER_REDIS_URL: " in ended.stderr
         assert "FLEXFEEDER_MQTT_CA: " in ended.stderr
@@ -274,25 +271,28 @@ class TestStart:
             assert not ports.is_open("127.0.0.1", running.mqtt_port)
             wait_until(lambda: "mqtt=127.0.0.2:" in log_of(running), "it says where it listens")
 
-    def test_another_feeder_is_another_folder(self) -> None:
-        with system(feeders_dir=FEEDERS, env={"FLEXFEEDER_FEEDER": "ieee13"}) as running:
+    @pytest.mark.parametrize("feeder", ["ieee13", "ieee34", "ieee37"])
+    def test_another_feeder_is_another_folder(self, feeder: str) -> None:
+        written = (FEEDERS / feeder / "loads.dss").read_text(encoding="utf-8")
+        with system(feeders_dir=FEEDERS, env={"FLEXFEEDER_FEEDER": feeder}) as running:
             state: State = results(httpx.get(f"{running.url}/get_state"))
-            assert (state["feeder"], len(loads(state))) == ("ieee13", 15)
+            assert (state["feeder"], state["converged"]) == (feeder, True)
+            assert len(loads(state)) == written.count("New Load.")
             answer = httpx.get(f"{running.url}/get_state?feeder=ieee123")
             assert answer.status_code == 404
 
 
 class TestStop:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-    def test_a_signal_stops_everything_within_three_seconds(
+    def test_a_signal_stops_everything_in_order(
         self, started: System, number: signal.Signals
     ) -> None:
+        """Nobody has to be killed, which `up` does to what is left after two and a half seconds."""
         everything = processes_of(started)
         assert set(pids(started).values()) <= everything
-        asked = time.monotonic()
         started.process.send_signal(number)
         assert started.process.wait(10) == 0
-        assert time.monotonic() - asked < 3.0
+        assert "killed" not in started.log.read_text(encoding="utf-8")
         wait_until_gone(started, everything)
         assert pids(started) == {}
         left = {path.name for path in (started.data_dir / "run").iterdir()}

@@ -319,7 +319,7 @@ class TestWhatIsRetained:
         caller.subscribe(STATE)
         caller.subscribe(SOLVER_STATUS)
         for topic in (STATE, SOLVER_STATUS):
-            wait_until(lambda t=topic: len(caller.on(t)) >= 2, topic, timeout_s=2.0)
+            wait_until(lambda t=topic: len(caller.on(t)) >= 2, topic)
         versions = [orjson.loads(message.payload)["version"] for message in caller.on(STATE)]
         assert versions == sorted(versions)
         assert figure(caller, "solves") > 0

@@ -293,7 +293,7 @@ class TestSpelling:
         assert "load.edited" not in spelled
 
 
-@pytest.mark.parametrize("feeder_id", ["ieee13", "ieee123"])
+@pytest.mark.parametrize("feeder_id", ["ieee13", "ieee34", "ieee37", "ieee123"])
 def test_the_feeders_that_come_along_read_well(feeder_id: str) -> None:
     feeder = Feeder.load(Path(__file__).parents[2] / "feeders", feeder_id)
     assert feeder.config.neighbourhoods
