@@ -68,9 +68,10 @@ def up(settings: Settings, *, with_meters: bool) -> int:
         )
         watcher = Watcher(settings, log)
         run = _Run(settings, supervisor, watcher, infrastructure, log)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-                signal.signal(number, run.stop)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, run.stop)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as it is under nohup
+            signal.signal(signal.SIGHUP, run.stop)
         return run.run(with_meters=with_meters, line=LiveLine(sys.stderr) if shows_line else None)
 
 

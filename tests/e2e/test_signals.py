@@ -1,0 +1,56 @@
+"""What `flexfeeder up` makes of signals that its parent had ignored."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flexfeeder import ports
+from flexfeeder.testing import wait_until
+
+IGNORING = """
+import os, signal, sys
+signal.signal(getattr(signal, sys.argv[1]), signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, "-m", "flexfeeder", "up"])
+"""
+
+
+def started_ignoring(name: str, folder: Path) -> "subprocess.Popen[bytes]":
+    """`up`, as a shell starts it that lets it ignore a signal."""
+    env = {
+        **os.environ,
+        "FLEXFEEDER_HTTP_PORT": str(ports.free_port()),
+        "FLEXFEEDER_MQTT_PORT": str(ports.free_port()),
+        "FLEXFEEDER_DATA_DIR": str(folder / "data"),
+    }
+    with (folder / "log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-c", IGNORING, name], env=env, stdout=log, stderr=log
+        )
+
+
+def is_ready(folder: Path) -> bool:
+    return b"ready" in (folder / "log").read_bytes()
+
+
+def test_an_interrupt_stops_a_background_job_too(tmp_path: Path) -> None:
+    """A shell without job control lets its background jobs ignore SIGINT; who sends it means it."""
+    process = started_ignoring("SIGINT", tmp_path)
+    wait_until(lambda: is_ready(tmp_path), "ready")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 0
+
+
+def test_a_hang_up_is_ignored_under_nohup(tmp_path: Path) -> None:
+    process = started_ignoring("SIGHUP", tmp_path)
+    try:
+        wait_until(lambda: is_ready(tmp_path), "ready")
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+    finally:
+        process.terminate()
+        process.wait(10)
