@@ -1,11 +1,15 @@
 """Ports of this machine: free ones, taken ones, and who holds them."""
 
 import contextlib
+import http.client
 import socket
+import urllib.request
 
 import psutil
 
 LOOPBACK = "127.0.0.1"
+
+_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def reachable(host: str) -> str:
@@ -34,6 +38,19 @@ def is_free(host: str, port: int) -> bool:
             return True
     except OSError:
         return False
+
+
+def fetch(url: str, timeout_s: float) -> bytes | None:
+    """What a server on this machine answers with success; None while it does not.
+
+    No proxy leads there, whatever the environment says of proxies.
+    """
+    try:
+        with _DIRECTLY.open(url, timeout=timeout_s) as response:
+            body: bytes = response.read()
+            return body
+    except (OSError, http.client.HTTPException):
+        return None
 
 
 def holder(port: int) -> str | None:
