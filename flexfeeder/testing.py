@@ -1,13 +1,11 @@
 """A whole system on free ports, for tests and benchmarks, ours and yours."""
 
-import http.client
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,8 +19,6 @@ MOSQUITTO = shutil.which(
     "mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 )
 """The Mosquitto broker of this machine, None where there is none."""
-
-_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 _MOSQUITTO_CONF = """listener {port} 127.0.0.1
 allow_anonymous true
@@ -70,11 +66,7 @@ class System:
         return int((self.data_dir / "run" / f"{name}.pid").read_text(encoding="ascii"))
 
     def is_ready(self) -> bool:
-        try:
-            with _DIRECTLY.open(f"{self.url}/readyz", timeout=1.0):
-                return True
-        except (OSError, http.client.HTTPException):
-            return False
+        return ports.fetch(f"{self.url}/readyz", timeout_s=1.0) is not None
 
 
 @contextmanager

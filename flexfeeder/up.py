@@ -1,12 +1,10 @@
 """``flexfeeder up``: the whole system on this machine, from one command to one Ctrl-C."""
 
 import fcntl
-import http.client
 import os
 import signal
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -27,10 +25,6 @@ STOP_WITHIN_S = 2.5
 PROBE_EVERY_S = 5.0
 PROBE_FAILURES = 2
 UP_PID = "up.pid"
-
-
-_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""To the gateway no proxy leads, whatever the environment says of proxies."""
 
 
 class CannotStart(click.ClickException):
@@ -153,15 +147,8 @@ class _Run:
 
     def _get(self, path: str) -> bytes | None:
         """What the gateway answers; None while it does not."""
-        url = (
-            f"http://{ports.reachable(self._settings.http_host)}:{self._settings.http_port}/{path}"
-        )
-        try:
-            with _DIRECTLY.open(url, timeout=0.5) as response:
-                body: bytes = response.read()
-                return body
-        except (OSError, http.client.HTTPException):
-            return None
+        host, port = ports.reachable(self._settings.http_host), self._settings.http_port
+        return ports.fetch(f"http://{host}:{port}/{path}", timeout_s=0.5)
 
     def _announce(self, seconds: float) -> None:
         settings = self._settings
