@@ -7,10 +7,10 @@ running system will do.
 """
 
 import random
-import signal
 import time
 import uuid
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -25,7 +25,8 @@ from schemas.topology import Topology
 from schemas.wire import canonical
 from services.bus import BrokerAddress, Connection, Message, Subscription
 from services.logs import Log, configure
-from services.presence import HEARTBEAT_S, Presence
+from services.presence import Presence
+from services.process import stop_event
 from services.reactor import Reactor
 from services.settings import Settings
 
@@ -52,10 +53,8 @@ def run(settings: Settings, *, seed: int, speed: float, interval_s: float) -> No
 
     ``speed`` is simulated seconds a second; ``interval_s`` the seconds between a meter's readings.
     """
-    fleet = Fleet(settings, seed, speed, interval_s, configure(settings, "meters"))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, fleet.stop)
-    fleet.run()
+    stop = stop_event()
+    Fleet(settings, seed, speed, interval_s, configure(settings, "meters")).run(stop.is_set)
 
 
 class Fleet:
@@ -75,7 +74,7 @@ class Fleet:
         self._setpoints: dict[Key, Setpoint] = {}
         self._own: dict[Key, deque[bytes]] = {}
         self._silent_until: dict[Key, float] = {}
-        self._stopping = False
+        self._published = 0
         instance = f"meters-{self._feeder}-{uuid.uuid4().hex[:8]}"
         self._presence = Presence("meters", instance, self._feeder, transient=True)
         self._connection = Connection(
@@ -92,33 +91,29 @@ class Fleet:
             will=self._presence.will,
         )
 
-    def stop(self, *_: object) -> None:
-        self._stopping = True
-
-    def run(self) -> None:
-        """Each load in its turn, spread evenly over the interval."""
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """Each load in its turn, spread evenly over the interval, until ``stopping``."""
         reactor = Reactor(self._connection)
-        published = 0.0
         turn = 0
         due = time.monotonic()
-        heartbeat_due = 0.0
-        while not self._stopping:
+        while not stopping():
             now = time.monotonic()
-            if now >= heartbeat_due:
-                heartbeat_due = now + HEARTBEAT_S
-                self._presence.announce(self._connection, {"readings": published})
+            self._presence.beat(self._connection, now, self._figures)
             if not self._loads or not self._connection.connected:
                 reactor.poll(0.05)
                 due = time.monotonic()
                 continue
             due = max(due, now - LONGEST_CATCH_UP_S)
-            while due <= now and not self._stopping:
-                published += self._publish(self._loads[turn % len(self._loads)])
+            while due <= now and not stopping():
+                self._published += self._publish(self._loads[turn % len(self._loads)])
                 turn += 1
                 due += self._interval_s / len(self._loads)
             reactor.poll(min(0.1, max(0.0, due - time.monotonic())))
         self._connection.close(lambda: self._presence.farewell(self._connection))
         reactor.close()
+
+    def _figures(self) -> dict[str, float]:
+        return {"readings": float(self._published)}
 
     def _publish(self, load: MeteredLoad) -> bool:
         """Publish the reading of a load; False where its simulated meter has stepped aside."""

@@ -16,6 +16,7 @@ from flexfeeder.embedded import embed
 from flexfeeder.liveline import LiveLine
 from flexfeeder.supervisor import GaveUp, Spec, Supervisor
 from flexfeeder.watcher import Watcher
+from schemas.wire import canonical
 from services.logs import Log, configure
 from services.process import EXIT_BAD_INPUT
 from services.settings import Settings
@@ -111,9 +112,9 @@ class _Run:
             self._supervisor.tick(time.monotonic())
             time.sleep(0.01)
         for name in SERVICES:
-            self._supervisor.start(self._service(name))
+            self._supervisor.start(self._child(name, f"services.{name}"))
         if with_meters:
-            self._supervisor.start(self._meters())
+            self._supervisor.start(self._child("meters", "flexfeeder", "meters"))
 
     def _watch_over(self, started: float, line: LiveLine | None) -> None:
         announced = False
@@ -126,24 +127,13 @@ class _Run:
                 announced = True
                 self._announce(now - started)
             if line is not None and announced and line.is_due(now):
-                figures = self._watcher.solver_figures(self._settings.feeder.lower())
+                figures = self._watcher.solver_figures(canonical(self._settings.feeder))
                 line.show(self._get("get_state"), figures, now)
 
-    def _service(self, name: str) -> Spec:
-        return Spec(
-            name,
-            [sys.executable, "-m", f"services.{name}"],
-            self._settings.to_env(),
-            self._watcher.is_online,
-        )
-
-    def _meters(self) -> Spec:
-        return Spec(
-            "meters",
-            [sys.executable, "-m", "flexfeeder", "meters"],
-            self._settings.to_env(),
-            self._watcher.is_online,
-        )
+    def _child(self, name: str, *module: str) -> Spec:
+        """A Python module of ours as a child that announces itself on the bus."""
+        command = [sys.executable, "-m", *module]
+        return Spec(name, command, self._settings.to_env(), self._watcher.is_online)
 
     def _get(self, path: str) -> bytes | None:
         """What the gateway answers; None while it does not."""

@@ -7,6 +7,7 @@ import orjson
 
 from flexfeeder.liveline import describe
 from schemas import topics
+from schemas.wire import canonical
 from services.bus import BrokerAddress, Connection, Message, Subscription
 from services.logs import configure
 from services.reactor import Reactor
@@ -34,7 +35,7 @@ def watch(settings: Settings, *, as_json: bool, count: int | None) -> None:
         f"watch-{uuid.uuid4().hex[:12]}",
         log=configure(settings, "watch"),
         on_message=show,
-        subscriptions=[Subscription(topics.state(settings.feeder.lower()), qos=0)],
+        subscriptions=[Subscription(topics.state(canonical(settings.feeder)), qos=0)],
     )
     reactor = Reactor(connection)
     try:

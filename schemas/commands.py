@@ -6,6 +6,10 @@ from pydantic import AwareDatetime, Discriminator, Field, Tag, TypeAdapter, mode
 
 from schemas.wire import Factor, Kvar, Kw, Name, WireModel
 
+LARGEST_COMMAND = 1 << 16
+"""Bytes of a command, or of the body that becomes one, that are parsed: far more than any valid
+one takes."""
+
 RequestId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
 
 

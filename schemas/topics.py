@@ -97,7 +97,7 @@ def is_reply(topic: str) -> bool:
 
 
 def feeder_of(topic: str) -> str:
-    """Second level of a feeder topic, of an instance for a service status."""
+    """The feeder that a state, topology or command topic belongs to."""
     return topic.split("/", 2)[1]
 
 

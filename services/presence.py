@@ -1,6 +1,7 @@
 """Birth, heartbeat and last will: how a service says that it is there."""
 
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -26,6 +27,7 @@ class Presence:
         self._feeder = feeder
         self._transient = transient
         self._started_at = datetime.now(UTC)
+        self._beat_due = 0.0
 
     @property
     def will(self) -> Will:
@@ -35,6 +37,17 @@ class Presence:
     def announce(self, connection: Connection, figures: dict[str, float]) -> None:
         """Birth and heartbeat alike: online, with the service's figures."""
         connection.retain(self.topic, self._status("online", figures), qos=1)
+
+    def beat(
+        self,
+        connection: Connection,
+        now: float,
+        figures: Callable[[], dict[str, float]] = dict,
+    ) -> None:
+        """Announce if a heartbeat is due; ``now`` in monotonic seconds."""
+        if now >= self._beat_due:
+            self._beat_due = now + HEARTBEAT_S
+            self.announce(connection, figures())
 
     def farewell(self, connection: Connection) -> None:
         """A service that stops says so itself; the will is for the others."""

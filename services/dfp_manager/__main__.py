@@ -5,7 +5,7 @@ import time
 
 from services.bus import BrokerAddress, Connection, Message
 from services.logs import configure
-from services.presence import HEARTBEAT_S, Presence
+from services.presence import Presence
 from services.process import settings_or_exit, stop_event
 from services.reactor import Reactor
 
@@ -30,11 +30,8 @@ def main() -> int:
         will=presence.will,
     )
     reactor = Reactor(connection)
-    heartbeat_due = 0.0
     while not stop.is_set():
-        if (now := time.monotonic()) >= heartbeat_due:
-            presence.announce(connection, {})
-            heartbeat_due = now + HEARTBEAT_S
+        presence.beat(connection, time.monotonic())
         reactor.poll(0.1)
     connection.close(lambda: presence.farewell(connection))
     reactor.close()

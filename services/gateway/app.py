@@ -46,23 +46,20 @@ def create_app(bridge: Bridge, log: Log) -> FastAPI:
     )
     routes.install(app, bridge)
 
-    async def refused(_request: Request, error: Exception) -> Response:
-        return _error(error) if isinstance(error, Refusal) else _internal(error)
+    async def failed(_request: Request, error: Exception) -> Response:
+        log.error("request_failed", exc_info=error)
+        return _respond(500, ErrorCode.INTERNAL_ERROR, "an error of ours; it is in the log", ())
+
+    async def refused(request: Request, error: Exception) -> Response:
+        return _error(error) if isinstance(error, Refusal) else await failed(request, error)
 
     async def http_error(_request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         code = _CODES.get(status, ErrorCode.INTERNAL_ERROR)
         return _respond(status, code, str(getattr(error, "detail", error)), ())
 
-    def _internal(error: Exception) -> Response:
-        log.error("request_failed", exc_info=error)
-        return _respond(500, ErrorCode.INTERNAL_ERROR, "an error of ours; it is in the log", ())
-
     async def gone(_request: Request, _error: Exception) -> Response:
         return Response(status_code=499)  # nobody is there to read it
-
-    async def failed(_request: Request, error: Exception) -> Response:
-        return _internal(error)
 
     app.add_exception_handler(Refusal, refused)
     app.add_exception_handler(HTTPException, http_error)

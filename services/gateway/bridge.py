@@ -97,13 +97,10 @@ class Bridge:
         """Keep the connection alive until cancelled."""
         self._loop = asyncio.get_running_loop()
         self._connection.watch(lambda _: None, self._closing)
-        heartbeat_due = 0.0
         try:
             while True:
                 now = time.monotonic()
-                if now >= heartbeat_due:
-                    self._presence.announce(self._connection, {})
-                    heartbeat_due = now + HEARTBEAT_S
+                self._presence.beat(self._connection, now)
                 if self._connection.is_open:
                     due = self._connection.maintain(now)
                 else:

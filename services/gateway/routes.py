@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from schemas.commands import (
+    LARGEST_COMMAND,
     Body,
     BusFactor,
     HouseholdChange,
@@ -28,9 +29,6 @@ from services.gateway.bridge import Bridge, HeldState
 
 LARGEST_BODY = 1 << 20
 """Bytes of a request body that are read."""
-
-LARGEST_REQUEST = 1 << 16
-"""Bytes of a request body that are parsed: far more than any valid one takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +232,7 @@ async def _read_body(request: Request) -> bytes:
 
 
 def _validated(adapter: TypeAdapter[Body], body: bytes) -> Body:
-    if len(body) > LARGEST_REQUEST:
+    if len(body) > LARGEST_COMMAND:
         raise Refusal.of_field(
             ErrorCode.INVALID_VALUE, "body", f"{len(body)} bytes; no valid request is that long"
         )

@@ -134,9 +134,7 @@ class _Body:
 
     def __init__(self, config: FeederConfig, circuit: Circuit) -> None:
         self._circuit = circuit
-        self._neighbourhood = {
-            bus.lower(): area.number for area in config.neighbourhoods for bus in area.buses
-        }
+        self._neighbourhood = config.neighbourhood_of_bus()
         bus_index = {bus.name: index for index, bus in enumerate(circuit.buses)}
         self._load_bus = np.array([bus_index[load.bus] for load in circuit.loads], dtype=np.intp)
         self._loads_by_bus = np.argsort(self._load_bus, kind="stable")
@@ -321,7 +319,7 @@ class _Rated(NamedTuple):
 def _rated(config: FeederConfig, circuit: Circuit) -> list[_Rated]:
     """Service transformers of the neighbourhoods, then the real ones that are no regulators."""
     return [
-        _Rated(f"neighbourhood_{a.number}", "service", a.transformer_bus.lower(), a.transformer_kva)
+        _Rated(f"neighbourhood_{a.number}", "service", a.transformer_bus, a.transformer_kva)
         for a in config.neighbourhoods
     ] + [
         _Rated(t.name, "transformer", t.buses[-1], t.kva)

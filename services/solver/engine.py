@@ -7,7 +7,7 @@ anything that came in a message.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -147,19 +147,8 @@ class Engine:
         solution = self._read(iterations) if converged else None
         if solution is None:
             self._start_cold()
-            last = self._last
-            self._set_taps(last.taps)
-            return Solution(
-                converged=False,
-                iterations=iterations,
-                v_pu=last.v_pu,
-                angle_deg=last.angle_deg,
-                load_kva=last.load_kva,
-                source_kva=last.source_kva,
-                losses_kva=last.losses_kva,
-                transformer_kva=last.transformer_kva,
-                taps=last.taps,
-            )
+            self._set_taps(self._last.taps)
+            return replace(self._last, converged=False, iterations=iterations)
         self._last = solution
         return solution
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas import topics
 from schemas.wire import NAME_PATTERN, canonical
 
 FeederName = Annotated[str, Field(min_length=1, max_length=200)]
-BusName = Annotated[str, Field(pattern=NAME_PATTERN)]
+BusName = Annotated[str, Field(pattern=NAME_PATTERN), AfterValidator(canonical)]
 Kva = Annotated[float, Field(gt=0, le=1e6)]
 
 
@@ -61,6 +61,10 @@ class FeederConfig(_Table):
     load_floor: Annotated[float, Field(ge=0, le=1)] = 0.5
     voltage_limits: VoltageLimits = VoltageLimits()
     neighbourhoods: tuple[Neighbourhood, ...] = ()
+
+    def neighbourhood_of_bus(self) -> dict[str, int]:
+        """Number of the neighbourhood of each bus that is in one."""
+        return {bus: area.number for area in self.neighbourhoods for bus in area.buses}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +167,7 @@ def neighbourhood_problems(neighbourhoods: tuple[Neighbourhood, ...]) -> list[st
         for number, count in numbers.items()
         if count > 1
     ]
-    buses = Counter(canonical(bus) for n in neighbourhoods for bus in n.buses)
+    buses = Counter(bus for n in neighbourhoods for bus in n.buses)
     problems += [
         f"neighbourhoods: bus {bus!r} is listed {count} times"
         for bus, count in buses.items()
@@ -176,7 +180,7 @@ def circuit_problems(
     neighbourhoods: tuple[Neighbourhood, ...], buses: set[str], load_buses: set[str]
 ) -> list[str]:
     """Where the neighbourhoods do not fit the circuit: unknown buses, loads outside of all."""
-    listed = {canonical(bus) for n in neighbourhoods for bus in n.buses}
+    listed = {bus for n in neighbourhoods for bus in n.buses}
     problems = [
         f"neighbourhoods: bus {bus!r} is not in the circuit" for bus in sorted(listed - buses)
     ]
@@ -184,7 +188,7 @@ def circuit_problems(
         f"neighbourhoods: transformer_bus {n.transformer_bus!r} of number {n.number} "
         "is not in the circuit"
         for n in neighbourhoods
-        if canonical(n.transformer_bus) not in buses
+        if n.transformer_bus not in buses
     ]
     if neighbourhoods:
         problems += [

@@ -10,6 +10,7 @@ from pydantic_core import from_json
 
 from schemas import topics
 from schemas.commands import (
+    LARGEST_COMMAND,
     SOLVER_COMMANDS,
     ReleaseLoad,
     RunSimulation,
@@ -20,9 +21,6 @@ from schemas.commands import (
 from schemas.errors import ErrorCode, Refusal
 from schemas.wire import canonical
 from services.solver.demand import Demand
-
-LARGEST_COMMAND = 1 << 16
-"""Bytes of a command that are still read: far more than any valid one takes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from schemas.errors import ErrorCode, Refusal
 from schemas.state import VERSIONS_PER_FENCE
 from services.bus import Connection, Message
 from services.logs import Log, OncePerTopic
-from services.presence import HEARTBEAT_S, Presence
+from services.presence import Presence
 from services.reactor import Reactor
 from services.solver import handlers
 from services.solver.demand import Demand
@@ -76,7 +76,6 @@ class Owner:
         self._log = log
         self._readings_due = 0.0
         self._republish_due = 0.0
-        self._heartbeat_due = 0.0
         self._state = b""
         self._converged = True
         self._figures = {
@@ -103,7 +102,7 @@ class Owner:
             reactor.close()
 
     def _wait(self) -> float:
-        due = min(self._republish_due, self._heartbeat_due)
+        due = self._republish_due
         if self._demand.has_changed:
             due = min(due, self._readings_due)
         return min(LONGEST_WAIT_S, max(0.0, due - time.monotonic()))
@@ -122,9 +121,7 @@ class Owner:
             for answer in answers:
                 self._reply(answer)
                 self._commands.acknowledge(answer.message)
-        if now >= self._heartbeat_due:
-            self._heartbeat_due = now + HEARTBEAT_S
-            self._presence.announce(self._commands, self.figures())
+        self._presence.beat(self._commands, now, self.figures)
 
     def figures(self) -> dict[str, float]:
         """Counters since the start, for the heartbeat."""

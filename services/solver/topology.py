@@ -14,9 +14,7 @@ from services.solver.network import PHASE_LETTERS, Circuit
 
 def topology(feeder: Feeder, circuit: Circuit) -> Topology:
     """Everything about the feeder that does not change from one solve to the next."""
-    neighbourhood = {
-        bus.lower(): area.number for area in feeder.config.neighbourhoods for bus in area.buses
-    }
+    neighbourhood = feeder.config.neighbourhood_of_bus()
     return Topology(
         feeder=feeder.id,
         name=feeder.config.name,
@@ -66,8 +64,8 @@ def topology(feeder: Feeder, circuit: Circuit) -> Topology:
         neighbourhoods=tuple(
             NeighbourhoodArea(
                 number=area.number,
-                buses=tuple(bus.lower() for bus in area.buses),
-                transformer_bus=area.transformer_bus.lower(),
+                buses=area.buses,
+                transformer_bus=area.transformer_bus,
                 transformer_kva=area.transformer_kva,
             )
             for area in feeder.config.neighbourhoods

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from schemas import topics
 from schemas.commands import (
+    LARGEST_COMMAND,
     SOLVER_COMMANDS,
     BusFactor,
     HouseholdChange,
@@ -23,7 +24,7 @@ from schemas.commands import (
 from schemas.errors import HTTP_STATUS, ErrorCode, Refusal
 from schemas.wire import WireModel
 from services.solver.demand import Demand, NominalLoad, Power
-from services.solver.handlers import HANDLERS, LARGEST_COMMAND, check, decode, handle, salvage
+from services.solver.handlers import HANDLERS, check, decode, handle, salvage
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
