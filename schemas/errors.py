@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-from schemas.commands import FORMS
+from schemas.loads import FORMS
 from schemas.wire import WireModel
 
 
@@ -19,6 +20,11 @@ class ErrorCode(StrEnum):
     BUS_NOT_FOUND = "bus_not_found"
     LOAD_NOT_FOUND = "load_not_found"
     NEIGHBOURHOOD_NOT_FOUND = "neighbourhood_not_found"
+    DEVICE_NOT_FOUND = "device_not_found"
+    GENERATOR_NOT_FOUND = "generator_not_found"
+    PROGRAM_NOT_FOUND = "program_not_found"
+    ALREADY_EXISTS = "already_exists"
+    LIMIT_REACHED = "limit_reached"
     UNKNOWN_COMMAND = "unknown_command"
     REPLY_TOPIC_REFUSED = "reply_topic_refused"
     DEADLINE_PASSED = "deadline_passed"
@@ -37,6 +43,11 @@ HTTP_STATUS: dict[ErrorCode, int] = {
     ErrorCode.BUS_NOT_FOUND: 404,
     ErrorCode.LOAD_NOT_FOUND: 404,
     ErrorCode.NEIGHBOURHOOD_NOT_FOUND: 404,
+    ErrorCode.DEVICE_NOT_FOUND: 404,
+    ErrorCode.GENERATOR_NOT_FOUND: 404,
+    ErrorCode.PROGRAM_NOT_FOUND: 404,
+    ErrorCode.ALREADY_EXISTS: 409,
+    ErrorCode.LIMIT_REACHED: 409,
     ErrorCode.UNKNOWN_COMMAND: 404,
     ErrorCode.REPLY_TOPIC_REFUSED: 422,
     ErrorCode.DEADLINE_PASSED: 503,
@@ -79,15 +90,22 @@ class Refusal(Exception):
     @classmethod
     def of_validation(cls, error: ValidationError) -> "Refusal":
         """All problems that pydantic found, collected; unreadable JSON is a case of its own."""
-        found = error.errors(include_url=False, include_context=False, include_input=False)
+        found = error.errors(include_url=False, include_input=False)
         details = [
-            Detail(field=_field(problem["loc"]), problem=problem["msg"])
+            Detail(field=_field(_location(problem)), problem=problem["msg"])
             for problem in found[:MOST_DETAILS]
         ]
         if any(problem["type"] == "json_invalid" for problem in found):
             return cls(ErrorCode.NOT_JSON, "the message is not valid JSON", details)
         message = "; ".join(f"{d.field}: {d.problem}" for d in details[:5])
         return cls(ErrorCode.INVALID_VALUE, message, details)
+
+
+def _location(problem: ErrorDetails) -> tuple[int | str, ...]:
+    """Where a problem is; one of the whole model may name its field (``schemas.wire.misfit``)."""
+    if problem["type"] == "misfit":
+        return (*problem["loc"], problem["ctx"]["field"])
+    return problem["loc"]
 
 
 def _field(location: tuple[int | str, ...]) -> str:

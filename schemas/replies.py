@@ -1,6 +1,6 @@
 """Replies of services to commands."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
 
@@ -9,17 +9,22 @@ from schemas.wire import WireModel
 
 
 class Accepted(WireModel):
-    """The command took effect in the state of ``version``; ``buses`` are those it touched."""
+    """The command took effect: in the state of ``version``, where it concerns one. ``buses`` are
+    those it touched, ``results`` what else its sender wants to know (the manager's whole answer).
+    """
 
     request_id: str | None = None
     status: Literal["success"] = "success"
     message: str
-    version: int
+    version: int | None = None
     buses: tuple[str, ...] = ()
+    results: dict[str, Any] | list[Any] | None = None
 
 
 class Refused(WireModel):
-    """The command was refused and changed nothing."""
+    """The command was refused and changed nothing; or, under ``no_reply``, nobody knows yet what
+    became of it.
+    """
 
     request_id: str | None = None
     status: Literal["error"] = "error"

@@ -51,7 +51,10 @@ class PhaseVoltage(WireModel):
 
 
 class LoadState(WireModel):
-    """``demand_kw`` is asked for, ``set_kw`` is what the engine was given, ``kw`` is drawn."""
+    """A load or device. ``demand_kw`` is asked for, ``set_kw`` is what the engine was given, ``kw``
+    is drawn. ``held_by`` names the programs and zones that hold it down; ``not_following`` is true
+    where its meter says that it does not keep to its setpoint.
+    """
 
     name: str
     demand_kw: float
@@ -61,13 +64,20 @@ class LoadState(WireModel):
     factor: float
     source: Literal["operator", "meter", "nominal"]
     held_by: tuple[str, ...]
+    not_following: bool
 
 
 class GeneratorState(WireModel):
+    """Positive production: what is available, what is let through, what comes at the terminals."""
+
     name: str
+    available_kw: float
     set_kw: float
     kw: float
     kvar: float
+    source: Literal["operator", "meter", "nominal"]
+    held_by: tuple[str, ...]
+    not_following: bool
 
 
 class BusState(WireModel):
@@ -95,7 +105,9 @@ class TransformerState(WireModel):
     status: Literal["OK", "OVERLOADED"]
 
 
-class Adjustments(WireModel):
+class AdjustmentsApplied(WireModel):
+    """The adjustments that this state was solved with."""
+
     revision: int
     programs: tuple[str, ...]
 
@@ -113,7 +125,7 @@ class State(WireModel):
     voltage_profile: VoltageProfile
     bus_details: tuple[BusState, ...]
     transformers: tuple[TransformerState, ...]
-    adjustments: Adjustments
+    adjustments: AdjustmentsApplied
 
 
 VERSIONS_PER_FENCE = 1_000_000_000

@@ -23,6 +23,15 @@ def commands(feeder: str) -> str:
     return f"{ROOT}/{feeder}/command/#"
 
 
+def dfp_command(name: str) -> str:
+    return f"{ROOT}/dfp/command/{name}"
+
+
+def dfp_commands() -> str:
+    """Filter for every command to the program manager."""
+    return f"{ROOT}/dfp/command/#"
+
+
 def reply(client: str) -> str:
     return f"{ROOT}/reply/{client}"
 
@@ -63,6 +72,33 @@ def every_topology() -> str:
     return f"{ROOT}/+/topology"
 
 
+def adjustments(feeder: str) -> str:
+    return f"{ROOT}/{feeder}/adjustments"
+
+
+def every_adjustments() -> str:
+    """Filter for the adjustments of all feeders."""
+    return f"{ROOT}/+/adjustments"
+
+
+def alert(feeder: str) -> str:
+    return f"{ROOT}/{feeder}/alert"
+
+
+def every_alert() -> str:
+    """Filter for the alerts of all feeders."""
+    return f"{ROOT}/+/alert"
+
+
+def program_event(feeder: str) -> str:
+    return f"{ROOT}/{feeder}/program"
+
+
+def every_program_event() -> str:
+    """Filter for what happens to the programs of all feeders."""
+    return f"{ROOT}/+/program"
+
+
 def setpoint(feeder: str, bus: str, element: str) -> str:
     return f"{ROOT}/{feeder}/setpoint/{bus}/{element}"
 
@@ -97,7 +133,7 @@ def is_reply(topic: str) -> bool:
 
 
 def feeder_of(topic: str) -> str:
-    """The feeder that a state, topology or command topic belongs to."""
+    """The feeder whose topic it is."""
     return topic.split("/", 2)[1]
 
 

@@ -3,10 +3,11 @@
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 
-Name = Annotated[str, Field(pattern=NAME_PATTERN, examples=["Load_1"])]
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 """Name of a feeder, bus, load, device, generator or program; case-insensitive, as in OpenDSS."""
 
 POWER_LIMIT = 1e6
@@ -22,10 +23,19 @@ Factor = Annotated[float, Field(ge=0.0, le=10.0, allow_inf_nan=False)]
 """Dimensionless multiplier of demand."""
 
 
+PowerFactor = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]
+"""Ratio of active to apparent power; 1 where nothing is reactive."""
+
+
 class WireModel(BaseModel):
     """A message or a part of one: strict types, no unknown fields, immutable."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def misfit(field: str, problem: str) -> PydanticCustomError:
+    """What a validator of a whole model raises, so that the error names the field after all."""
+    return PydanticCustomError("misfit", "{problem}", {"field": field, "problem": problem})
 
 
 def canonical(name: str) -> str:

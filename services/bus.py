@@ -247,6 +247,11 @@ class Connection:
         if self.connected:
             self._send_retained(topic, kept)
 
+    def clear(self, topic: str) -> None:
+        """Have the broker forget what it keeps on a topic, now; nothing is left to republish."""
+        self._retained.pop(topic, None)
+        self.publish(topic, b"", qos=1, retain=True)
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """Let what is sent inside leave in one go at the end.

@@ -2,25 +2,19 @@
 
 from schemas.errors import Detail, ErrorCode, Refusal
 from schemas.replies import Accepted, Refused
-from services.bus import Message
-from services.solver.handlers import Done
-from services.solver.owner import Answer, _encoded
-
-COMMAND = Message("flexfeeder/ieee123/command/set_load", b"{}", False, None, None, (1, 1, 1))
+from services.requests import Done, _encoded
 
 
 def test_an_accepted_command_is_answered_with_its_version_and_buses() -> None:
-    answer = Answer(COMMAND, "r-1", None, Done("load Load_1 pinned to 5 kW", ("1",)))
-    assert Accepted.model_validate_json(_encoded(answer, 7)) == Accepted(
+    done = Done("load Load_1 pinned to 5 kW", ("1",))
+    assert Accepted.model_validate_json(_encoded("r-1", done, 7)) == Accepted(
         request_id="r-1", message="load Load_1 pinned to 5 kW", version=7, buses=("1",)
     )
 
 
 def test_a_refused_command_is_answered_with_its_code_and_fields() -> None:
     refusal = Refusal.of_field(ErrorCode.BUS_NOT_FOUND, "bus_name", "there is no bus '9'")
-    assert Refused.model_validate_json(
-        _encoded(Answer(COMMAND, None, None, refusal), 7)
-    ) == Refused(
+    assert Refused.model_validate_json(_encoded(None, refusal, 7)) == Refused(
         code=ErrorCode.BUS_NOT_FOUND,
         message="bus_name: there is no bus '9'",
         details=(Detail(field="bus_name", problem="there is no bus '9'"),),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.state import (
-    Adjustments,
+    AdjustmentsApplied,
     ManagementStatus,
     PowerSummary,
     State,
@@ -48,7 +48,7 @@ def state(feeder: str, version: int) -> State:
         ),
         bus_details=(),
         transformers=(),
-        adjustments=Adjustments(revision=0, programs=()),
+        adjustments=AdjustmentsApplied(revision=0, programs=()),
     )
 
 
