@@ -19,12 +19,22 @@ from paho.mqtt.properties import Properties
 
 from flexfeeder import broker, ports
 from flexfeeder.testing import MOSQUITTO, System, wait_until
+from services.solver.network import Bus
 
 FEEDERS = Path(__file__).resolve().parents[1] / "feeders"
 FEEDER = "ieee123"
 SERVICES = ("solver", "dfp_manager", "gateway")
 
 State = dict[str, Any]
+
+
+def buses_named(*names: str) -> list[Bus]:
+    """Grounded buses of 4.16 kV with three phases, without a place."""
+    return [
+        Bus(name, (1, 2, 3), 4.16, x=None, y=None, distance_km=0.0, grounded=True) for name in names
+    ]
+
+
 LoadName = tuple[str, str]
 """Bus and name of a load."""
 

@@ -8,18 +8,19 @@ import time
 from schemas import topics
 from schemas.wire import canonical
 from services.bus import BrokerAddress, Connection, Message, Subscription
+from services.files import FileWriter
 from services.logs import Log, configure
 from services.presence import Presence
 from services.process import EXIT_BAD_INPUT, settings_or_exit, stop_event
 from services.settings import Settings
-from services.solver.demand import Demand
-from services.solver.document import StateDocument
 from services.solver.engine import Engine, version
 from services.solver.feeder import Feeder, FeederError
 from services.solver.fence import FenceRegister, StoreAway
 from services.solver.intake import Intake
 from services.solver.owner import Owner
+from services.solver.reports import Reports
 from services.solver.topology import topology
+from services.solver.twin import Twin
 
 
 def main() -> int:
@@ -44,11 +45,9 @@ def main() -> int:
 def _serve(
     settings: Settings, feeder: Feeder, engine: Engine, fence: int, stop: threading.Event, log: Log
 ) -> None:
-    circuit = engine.circuit
-    demand = Demand(circuit.loads, {n.number: n.buses for n in feeder.config.neighbourhoods})
-    demand.know_buses(bus.name for bus in circuit.buses)
+    twin = Twin(feeder, engine)
     presence = Presence("solver", f"solver-{feeder.id}", feeder.id)
-    intake = Intake(feeder.id, demand, log)
+    intake = Intake(feeder.id, twin.demand, log)
     address = BrokerAddress.of(settings)
     inbox: list[Message] = []
     commands = Connection(
@@ -56,34 +55,46 @@ def _serve(
         f"solver-{feeder.id}",
         log=log,
         on_message=inbox.append,
-        subscriptions=[Subscription(topics.commands(feeder.id), qos=1)],
+        subscriptions=[
+            Subscription(topics.commands(feeder.id), qos=1),
+            Subscription(topics.adjustments(feeder.id), qos=1),
+        ],
         session=True,
         will=presence.will,
     )
-    readings = Connection(
-        address,
-        f"solver-{feeder.id}-readings",
-        log=log,
-        on_message=lambda message: intake.take(message, time.time()),
-        subscriptions=[
-            Subscription(topics.every_meter(feeder.id), qos=0),
-            Subscription(topics.meters(feeder.id), qos=0),
-        ],
-    )
+    files = FileWriter(settings.results_dir, log)
     owner = Owner(
         feeder=feeder.id,
-        engine=engine,
-        demand=demand,
-        document=StateDocument(feeder.id, feeder.config, circuit, demand.in_force()),
+        twin=twin,
         intake=intake,
         presence=presence,
         commands=commands,
         inbox=inbox,
+        reports=lambda newest: Reports(files, newest),
         fence=fence,
         solve_hz=settings.solve_hz,
         log=log,
     )
-    wiring = topology(feeder, circuit).model_dump_json().encode()
+    setpoints = topics.setpoints(feeder.id).removesuffix("#")
+
+    def take(message: Message) -> None:
+        if message.topic.startswith(setpoints):
+            owner.take_setpoint(message)
+        else:
+            intake.take(message, time.time())
+
+    readings = Connection(
+        address,
+        f"solver-{feeder.id}-readings",
+        log=log,
+        on_message=take,
+        subscriptions=[
+            Subscription(topics.every_meter(feeder.id), qos=0),
+            Subscription(topics.meters(feeder.id), qos=0),
+            Subscription(topics.setpoints(feeder.id), qos=0),
+        ],
+    )
+    wiring = topology(feeder, engine.circuit).model_dump_json().encode()
     commands.retain(topics.topology(feeder.id), wiring, qos=1)
     presence.announce(commands, owner.figures())
     # What is loaded by now lives as long as the process: keep it out of every later collection.

@@ -1,33 +1,38 @@
-"""Demand of every load, from what operators, meters and the model say. Pure: no clock, no I/O.
+"""Everything that is demanded and produced on a feeder: the one place where it changes. Pure.
 
-What the engine is to see is derived from these inputs at every solve and stored nowhere else, so
-the order of commands does not matter, repeating one changes nothing, and lifting anything
-restores the demand to the last digit. The rules stand in ``docs/demand.md``.
+What the engine is to see is derived from inputs (what operators, meters, programs and the model
+say) at every solve and stored nowhere else, so the order of commands does not matter, repeating
+one changes nothing, and lifting anything restores demand to the last digit. The rules stand in
+``docs/demand.md``.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from operator import attrgetter
 from typing import NamedTuple
 
+from schemas.equipment import DeviceAddition, GeneratorAddition
 from schemas.errors import ErrorCode, Refusal
+from schemas.programs import Adjustments
 from schemas.readings import Reading
 from schemas.wire import canonical
+from services.solver.bus_rule import (
+    BusRule,
+    DemandInForce,
+    ReliefCap,
+    ruled,
+    rules_by_bus,
+    unruled,
+)
+from services.solver.elements import Element, Kind, NominalLoad, Power, Source
+from services.solver.network import Bus
+from services.solver.roster import Placement, Roster
 
 _READING_AT = attrgetter("reading_at")
 
 FUTURE_LIMIT_S = 60.0
 """A reading stamped further ahead than this is refused."""
-
-
-class Source(StrEnum):
-    """Who says what a load demands."""
-
-    OPERATOR = "operator"
-    METER = "meter"
-    NOMINAL = "nominal"
 
 
 class ReadingOutcome(StrEnum):
@@ -40,116 +45,67 @@ class ReadingOutcome(StrEnum):
     UNKNOWN_ELEMENT = "unknown_element"
 
 
-@dataclass(frozen=True, slots=True)
-class NominalLoad:
-    """A load as the feeder's model has it; demand in kW and kvar at nominal voltage."""
+class GenerationInForce(NamedTuple):
+    """What follows for one generator, positive production in kW and kvar: what is available, and
+    what is let through. ``max_kw`` is what it is asked to keep to, None where it is free, and
+    ``asked_by`` who asks; ``held_by`` are those that ask for less than is available.
+    """
 
-    name: str
-    bus: str
+    row: int
+    available_kw: float
     kw: float
     kvar: float
-
-
-class Power(NamedTuple):
-    """Demand in kW and kvar; consumption is positive."""
-
-    kw: float
-    kvar: float
-
-
-class DemandInForce(NamedTuple):
-    """What follows from the inputs of one load: what is asked for, and how it is to be solved."""
-
-    load: int
-    """Index of the load in the circuit."""
-    kw: float
-    kvar: float
-    factor: float
     source: Source
-    constant_power: bool
-    """True where somebody said what is drawn; the nominal demand keeps the load's model."""
-
-
-class LoadDemand:
-    """The inputs of one load, and the demand that follows from them."""
-
-    __slots__ = ("bus", "factor", "index", "name", "nominal", "pin", "reading", "reading_at")
-
-    def __init__(self, index: int, load: NominalLoad) -> None:
-        self.index = index
-        self.name = load.name
-        self.bus = load.bus
-        self.nominal = Power(load.kw, load.kvar)
-        self.factor = 1.0
-        self.pin: Power | None = None
-        self.reading: Power | None = None
-        self.reading_at = -math.inf
-        """When the newest reading was taken, epoch seconds; -inf where it did not say."""
-
-    def in_force(self) -> DemandInForce:
-        """Pin, else newest reading, else nominal; times the factor."""
-        factor = self.factor
-        if self.pin is not None:
-            (kw, kvar), source = self.pin, Source.OPERATOR
-        elif self.reading is not None:
-            (kw, kvar), source = self.reading, Source.METER
-        else:
-            (kw, kvar), source = self.nominal, Source.NOMINAL
-        said = source is not Source.NOMINAL
-        return DemandInForce(self.index, kw * factor, kvar * factor, factor, source, said)
-
-    def power(self, kw: float, kvar: float | None) -> Power:
-        """``kw`` with its kvar, or with the nominal power factor where that is not given."""
-        if kvar is None:
-            kvar = kw * (self.nominal.kvar / self.nominal.kw) if self.nominal.kw else 0.0
-        return Power(kw, kvar)
+    held_by: tuple[str, ...]
+    not_following: bool
+    max_kw: float | None
+    asked_by: tuple[str, ...]
 
 
 class Demand:
-    """Demand of all loads of a feeder: the one place where it changes.
+    """Demand of all loads and devices of a feeder, and production of its generators.
 
     Every command either takes effect whole and returns the names of the buses it touched, or
     raises :class:`Refusal` and changes nothing.
     """
 
     def __init__(
-        self, loads: Sequence[NominalLoad], neighbourhoods: Mapping[int, Iterable[str]]
+        self,
+        loads: Sequence[NominalLoad],
+        buses: Iterable[Bus],
+        neighbourhoods: Mapping[int, Iterable[str]],
     ) -> None:
-        self.loads = tuple(LoadDemand(index, load) for index, load in enumerate(loads))
-        self._by_bus: dict[str, dict[str, LoadDemand]] = {}
-        for load in self.loads:
-            self._by_bus.setdefault(canonical(load.bus), {})[canonical(load.name)] = load
-        self._neighbourhoods = {
-            number: tuple(canonical(bus) for bus in buses)
-            for number, buses in neighbourhoods.items()
-        }
-        self._buses: set[str] = set(self._by_bus)
-        self._metered: set[LoadDemand] = set()
-        self._changed: set[LoadDemand] = set()
+        self._roster = Roster(loads, buses)
+        self._neighbourhoods = {number: tuple(buses) for number, buses in neighbourhoods.items()}
+        self._rules: dict[str, BusRule] = {}
+        self._load_relief: Mapping[int, ReliefCap] = {}
+        self._generator_relief: Mapping[int, ReliefCap] = {}
+        self._metered: set[Element] = set()
+        self._changed: set[Element] = set()
+        self._placements: list[Placement] = []
 
-    def know_buses(self, buses: Iterable[str]) -> None:
-        """Name the buses of the circuit, so that one without load is told from none at all."""
-        self._buses |= {canonical(bus) for bus in buses}
+    # What operators say.
 
     def pin(self, bus: str, load: str, kw: float, kvar: float | None) -> tuple[str, ...]:
-        """Hold one load at a demand until released; its factor goes back to 1."""
-        found = self._load(bus, load)
+        """Hold one load or device at a demand until released; its factor goes back to 1."""
+        found = self._roster.consumer(bus, load)
         found.pin = found.power(kw, kvar)
         found.factor = 1.0
         self._changed.add(found)
         return (found.bus,)
 
     def release(self, bus: str, load: str | None) -> tuple[str, ...]:
-        """Lift the pin of one load, or of all loads of a bus."""
-        loads = [self._load(bus, load)] if load is not None else self._loads_of(bus)
-        for found in loads:
-            found.pin = None
-            self._changed.add(found)
-        return (loads[0].bus,)
+        """Lift the pin of one load or device, or of all of a bus."""
+        roster = self._roster
+        found = roster.consumers_of(bus) if load is None else [roster.consumer(bus, load)]
+        for element in found:
+            element.pin = None
+        self._changed.update(found)
+        return (found[0].bus,)
 
     def set_bus_factor(self, bus: str, factor: float) -> tuple[str, ...]:
         """Set the factor of every load of a bus."""
-        return self._set_factor(self._loads_of(bus), factor)
+        return self._set_factor(self._roster.loads_of(bus), factor)
 
     def set_neighbourhood_factor(self, number: int, factor: float) -> tuple[str, ...]:
         """Set the factor of every load of a neighbourhood."""
@@ -160,79 +116,204 @@ class Demand:
                 "neighbourhood",
                 f"there is no neighbourhood {number}",
             )
-        loads = [load for bus in buses for load in self._by_bus.get(bus, {}).values()]
+        loads = [load for bus in buses for load in self._roster.loads_at(bus)]
         return self._set_factor(loads, factor)
+
+    def add_device(self, wanted: DeviceAddition) -> tuple[str, ...]:
+        """Connect a flexible load."""
+        return self._place(self._roster.add_device(wanted))
+
+    def disconnect_device(self, bus: str, device: str) -> tuple[str, ...]:
+        """Take a device off its bus."""
+        return self._place(self._roster.remove_device(bus, device))
+
+    def add_generator(self, wanted: GeneratorAddition) -> tuple[tuple[str, ...], str]:
+        """Connect a generator; returns the buses touched, and its name."""
+        placement = self._roster.add_generator(wanted)
+        return self._place(placement), placement.element.name
+
+    def remove_generator(self, name: str) -> tuple[str, ...]:
+        """Take a generator off the feeder."""
+        return self._place(self._roster.remove_generator(name))
+
+    # What meters, programs and relief say.
 
     def take_reading(
         self, bus: str, element: str, reading: Reading, arrived_at: float, *, retained: bool
     ) -> ReadingOutcome:
-        """Keep a reading if it is the newest of its load; ``arrived_at`` in epoch seconds."""
-        loads = self._by_bus.get(canonical(bus))
-        if loads is None:
-            known = canonical(bus) in self._buses
+        """Keep a reading if it is the newest of its element; ``arrived_at`` in epoch seconds."""
+        found = self._roster.find(bus, element)
+        if found is None:
+            known = self._roster.has_bus(bus)
             return ReadingOutcome.UNKNOWN_ELEMENT if known else ReadingOutcome.UNKNOWN_BUS
-        load = loads.get(canonical(element))
-        if load is None:
-            return ReadingOutcome.UNKNOWN_ELEMENT
         if reading.at is not None:
             at = reading.at.timestamp()
             if at > arrived_at + FUTURE_LIMIT_S:
                 return ReadingOutcome.FUTURE
         elif retained:
             # Nobody knows how long the broker has kept it: it only fills a gap.
-            if load.reading is not None:
+            if found.reading is not None:
                 return ReadingOutcome.STALE
             at = -math.inf
         else:
             at = arrived_at
-        if at < load.reading_at:
+        if at < found.reading_at:
             return ReadingOutcome.STALE
-        load.reading = load.power(reading.kw, reading.kvar)
-        load.reading_at = at
+        found.read(reading, at, arrived_at)
         if at != -math.inf:
-            self._metered.add(load)
-        self._changed.add(load)
+            self._metered.add(found)
+        self._changed.add(found)
         return ReadingOutcome.ACCEPTED
 
-    def in_force(self) -> list[DemandInForce]:
-        """The demand of every load."""
-        return [load.in_force() for load in self.loads]
+    def adjust(self, adjustments: Adjustments) -> None:
+        """Put these programs in force, and no others; buses that there are not are left out."""
+        rules = rules_by_bus(adjustments.programs)
+        for bus in {*rules, *self._rules}:
+            if rules.get(bus) != self._rules.get(bus):
+                self._changed.update(self._roster.consumers_at(bus))
+        self._rules = rules
+
+    def relieve(self, loads: Mapping[int, ReliefCap], generators: Mapping[int, ReliefCap]) -> None:
+        """Have relief hold these rows of loads and devices, and of generators, and no others."""
+        self._mark(self._load_relief, loads, self._roster.consumer_of_row)
+        self._mark(self._generator_relief, generators, self._roster.generator_of_row)
+        self._load_relief, self._generator_relief = loads, generators
+
+    # What follows.
+
+    @property
+    def loads(self) -> tuple[Element, ...]:
+        """The feeder's own loads, by row."""
+        return self._roster.loads
 
     @property
     def has_changed(self) -> bool:
-        return bool(self._changed)
+        return bool(self._changed or self._placements)
 
-    def take_changed(self) -> list[DemandInForce]:
-        """The demand of each load for which it may have changed since the last call."""
+    def take_placements(self) -> list[Placement]:
+        """What has come and gone since the last call, in order."""
+        taken, self._placements = self._placements, []
+        return taken
+
+    def take_changed(self) -> tuple[list[DemandInForce], list[GenerationInForce]]:
+        """Demand and generation of each element for which it may have changed since the last call.
+
+        Where a rule holds, all elements of its bus are given.
+        """
         changed, self._changed = self._changed, set()
-        return [load.in_force() for load in changed]
+        demands: list[DemandInForce] = []
+        generation: list[GenerationInForce] = []
+        buses: set[str] = set()
+        rules, relief = self._rules, self._load_relief
+        for element in changed:
+            if element.kind is Kind.GENERATOR:
+                generation.append(self._generation(element))
+            elif rules and canonical(element.bus) in rules:
+                buses.add(canonical(element.bus))
+            elif relief and element.row in relief:
+                demands += ruled((element,), None, relief)
+            else:
+                demands.append(unruled(element))
+        for bus in buses:
+            demands += ruled(self._roster.consumers_at(bus), rules[bus], relief)
+        return demands, generation
+
+    def demands(self) -> list[DemandInForce]:
+        """The demand of every load and device, by row."""
+        found = [
+            demand
+            for bus in self._roster.buses_with_consumers()
+            for demand in ruled(
+                self._roster.consumers_at(bus), self._rules.get(bus), self._load_relief
+            )
+        ]
+        return sorted(found)
+
+    def generation(self) -> list[GenerationInForce]:
+        """The production of every generator, by row."""
+        return sorted(self._generation(generator) for generator in self._roster.generators())
+
+    def consumer(self, row: int) -> Element:
+        """The load or device of a row."""
+        return _there(self._roster.consumer_of_row(row))
+
+    def generator(self, row: int) -> Element:
+        """The generator of a row."""
+        return _there(self._roster.generator_of_row(row))
+
+    def programs_by_bus(self) -> dict[str, tuple[str, ...]]:
+        """Names of the programs in force, by name of the bus."""
+        return {
+            self._roster.bus(bus).name: rule.programs
+            for bus, rule in self._rules.items()
+            if self._roster.has_bus(bus)
+        }
 
     def oldest_reading_at(self) -> float | None:
         """When the oldest of the newest readings was taken, epoch seconds."""
         return min(map(_READING_AT, self._metered), default=None)
 
-    def _set_factor(self, loads: list[LoadDemand], factor: float) -> tuple[str, ...]:
+    def _generation(self, generator: Element) -> GenerationInForce:
+        (kw, kvar), source = generator.base()
+        relief = self._generator_relief.get(generator.row)
+        max_kw, asked_by = (None, ()) if relief is None else relief
+        is_held = max_kw is not None and kw > max_kw
+        not_following = max_kw is not None and generator.not_following
+        let_through = Power(kw, kvar)
+        if max_kw is not None and is_held and not not_following:
+            let_through = Power(max_kw, kvar * (max_kw / kw))
+        return GenerationInForce(
+            generator.row,
+            kw,
+            let_through.kw,
+            let_through.kvar,
+            source,
+            asked_by if is_held else (),
+            not_following,
+            max_kw,
+            asked_by,
+        )
+
+    def _mark(
+        self,
+        before: Mapping[int, ReliefCap],
+        after: Mapping[int, ReliefCap],
+        of_row: Callable[[int], Element | None],
+    ) -> None:
+        for row in {*before, *after}:
+            if before.get(row) != after.get(row) and (element := of_row(row)) is not None:
+                self._changed.add(element)
+
+    def _place(self, placement: Placement) -> tuple[str, ...]:
+        """Take note of what has come or gone; returns the bus that it touches."""
+        element = placement.element
+        if placement.is_there:
+            self._changed.add(element)
+        else:
+            self._metered.discard(element)
+            self._changed.discard(element)
+        if canonical(element.bus) in self._rules:
+            self._changed.update(self._roster.consumers_at(element.bus))
+        # Relief that concerned the row before is not this element's.
+        if placement.machine is None:
+            self._load_relief = _without(self._load_relief, element.row)
+        else:
+            self._generator_relief = _without(self._generator_relief, element.row)
+        self._placements.append(placement)
+        return (element.bus,)
+
+    def _set_factor(self, loads: list[Element], factor: float) -> tuple[str, ...]:
         for load in loads:
             load.factor = factor
         self._changed.update(loads)
         return tuple(dict.fromkeys(load.bus for load in loads))
 
-    def _loads_of(self, bus: str) -> list[LoadDemand]:
-        loads = self._by_bus.get(canonical(bus))
-        if loads is not None:
-            return list(loads.values())
-        if canonical(bus) in self._buses:
-            raise Refusal.of_field(ErrorCode.LOAD_NOT_FOUND, "bus_name", f"bus {bus!r} has no load")
-        raise Refusal.of_field(ErrorCode.BUS_NOT_FOUND, "bus_name", f"there is no bus {bus!r}")
 
-    def _load(self, bus: str, load: str) -> LoadDemand:
-        loads = self._loads_of(bus)
-        for found in loads:
-            if canonical(found.name) == canonical(load):
-                return found
-        names = ", ".join(found.name for found in loads)
-        raise Refusal.of_field(
-            ErrorCode.LOAD_NOT_FOUND,
-            "load_name",
-            f"bus {bus!r} has no load {load!r}; it has {names}",
-        )
+def _without(relief: Mapping[int, ReliefCap], row: int) -> Mapping[int, ReliefCap]:
+    return {r: cap for r, cap in relief.items() if r != row} if row in relief else relief
+
+
+def _there(element: Element | None) -> Element:
+    if element is None:
+        raise KeyError("nothing is at this row")
+    return element

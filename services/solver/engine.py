@@ -1,12 +1,12 @@
 """OpenDSS behind a thin wrapper: the only module that imports it.
 
 The engine keeps a current element and circuit, so it belongs to one thread. The hot path uses
-typed calls and array reads; text commands occur only while a feeder is compiled, and never with
-anything that came in a message.
+typed calls and array reads; text commands occur while a feeder is compiled and where ``placing``
+connects something, and never with anything that came in a message.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,9 @@ os.environ.setdefault("DSS_CAPI_ALLOW_EDITOR", "0")
 
 from opendssdirect import dss
 
-from services.solver.demand import DemandInForce, NominalLoad
+from services.solver.bus_rule import DemandInForce
+from services.solver.demand import GenerationInForce
+from services.solver.elements import NominalLoad
 from services.solver.feeder import Feeder, FeederError, circuit_problems
 from services.solver.network import (
     PHASE_LETTERS,
@@ -33,6 +35,8 @@ from services.solver.network import (
     grounded_buses,
     voltage_rows,
 )
+from services.solver.placing import Placing
+from services.solver.roster import Placement
 from services.solver.solution import Complexes, Solution
 
 
@@ -70,6 +74,10 @@ _CONTROL_ITERATIONS = 60
 """What a feeder of 8500 nodes may need from a cold start: iterations of the power flow, and moves
 of regulators and capacitors. The engine's own limits, 15 and 10, are too low for it."""
 
+_CONTROLS_ACT = 0
+_CONTROLS_OFF = -1
+"""OpenDSS's control modes: static, and taps and capacitors locked."""
+
 _KM = {0: 1.0, 1: 1.609344, 2: 0.3048, 3: 1.0, 4: 0.001, 5: 0.0003048, 6: 2.54e-5, 7: 1e-5}
 """Kilometres in OpenDSS's units of length, by their number; 0 is 'none', taken as kilometres."""
 
@@ -93,6 +101,8 @@ class Engine:
         self._load_positions = np.array(
             [positions[f"load.{load.name.lower()}"] for load in self.circuit.loads], dtype=np.intp
         )
+        self._generator_positions = np.zeros(0, dtype=np.intp)
+        self._own_generators = int(dss.Generators.Count())
         self._source_positions = np.array(
             [i for i, name in enumerate(names) if name.startswith("vsource.")], dtype=np.intp
         )
@@ -101,11 +111,40 @@ class Engine:
         self._asked_kw = np.zeros(len(self._nominal))
         self._slack_kw = np.full(len(self._nominal), np.inf)
         self._rated = [i for i, t in enumerate(self.circuit.transformers, 1) if not t.regulates]
+        self._placing = Placing(dss, len(self._nominal))
+        self._source_windings: dict[int, Collection[int]] = {}
         self._check_neighbourhoods()
-        self._last = self._blank()
+        self._last = self.blank()
+
+    def face_source(self, windings: Mapping[int, Collection[int]]) -> None:
+        """Say which windings of a transformer (by its index in the circuit) face the source, so
+        that its power has a direction; the first one unless said.
+        """
+        self._source_windings = {index + 1: faced for index, faced in windings.items()}
+
+    def place(self, placements: Sequence[Placement]) -> None:
+        """Connect what has come, and leave what has gone where it draws nothing."""
+        placing = self._placing
+        is_rebuilt = False
+        for element, connection, machine, is_there in placements:
+            row = element.row
+            if is_there:
+                is_rebuilt |= (
+                    placing.device(row, connection, self._device_made)
+                    if machine is None
+                    else placing.generator(row, machine, self._generator_made)
+                )
+            elif machine is not None:
+                placing.silence(row)
+            else:
+                self._set_load(row, 0.0, 0.0)
+                self._asked_kw[row] = 0.0
+        if is_rebuilt:
+            # From the old voltages, one solve in 500 or so would not converge.
+            self._start_cold()
 
     def set_loads(self, demands: Sequence[DemandInForce]) -> None:
-        """Give loads their demand (kW, kvar) and their model."""
+        """Give loads and devices their demand (kW, kvar) and their model."""
         if not demands:
             return
         # The layer below dss.Loads: the same typed calls without an error check after each, which
@@ -117,33 +156,50 @@ class Engine:
             native.Loads_Set_kvar,
         )
         is_constant = self._is_constant
-        for index, kw, kvar, _, _, constant_power in demands:
-            activate(index + 1)
+        rows, _, kws, kvars, _, _, constant, *_ = zip(*demands, strict=True)
+        for row, kw, kvar, is_now_constant in zip(rows, kws, kvars, constant, strict=True):
+            activate(row + 1)
             set_kw(kw)
             set_kvar(kvar)  # after kW, which would derive it from the power factor
-            if constant_power != is_constant[index]:
-                is_constant[index] = constant_power
-                (_CONSTANT_POWER if constant_power else self._nominal[index]).apply()
-        indices, kws, _, _, _, constant = zip(*demands, strict=True)
-        rows = np.array(indices, dtype=np.intp)
-        self._asked_kw[rows] = asked = np.array(kws)
+            if is_now_constant != is_constant[row]:
+                is_constant[row] = is_now_constant
+                (_CONSTANT_POWER if is_now_constant else self._nominal[row]).apply()
+        where = np.array(rows, dtype=np.intp)
+        self._asked_kw[where] = asked = np.array(kws)
         slack = np.maximum(0.01, 0.001 * np.abs(asked))
-        self._slack_kw[rows] = np.where(constant, slack, np.inf)
+        self._slack_kw[where] = np.where(constant, slack, np.inf)
 
-    def solve(self) -> Solution:
-        """Solve with regulators acting.
+    def set_generators(self, generation: Sequence[GenerationInForce]) -> None:
+        """Give generators their production (kW, kvar)."""
+        native = dss.dss_lib
+        for row, _, kw, kvar, *_ in generation:
+            if self._placing.has_own_kvar(row):
+                self._placing.power(row, kw, kvar)
+                continue
+            native.Generators_Set_idx(self._own_generators + row + 1)
+            native.Generators_Set_kW(kw)
+            native.Generators_Set_kvar(kvar)  # after kW, as with loads
+
+    def solve(self, *, controls: bool = True) -> Solution:
+        """Solve, with regulators and capacitors acting unless ``controls`` is false.
 
         A solve that does not converge, or gives what no feeder can, returns the last good one
         marked as not converged, and leaves the engine fit to try again: from a cold start, with
         the taps of the last good solve.
         """
+        if not controls:
+            dss.Solution.ControlMode(_CONTROLS_OFF)
         try:
             dss.Solution.Solve()
             converged = bool(dss.Solution.Converged())
         except dss.DSSException:
             # The limit of control iterations ends in an exception and leaves Converged() true.
             converged = False
+        finally:
+            if not controls:
+                dss.Solution.ControlMode(_CONTROLS_ACT)
         iterations = int(dss.Solution.Iterations())
+        self._placing.settle()
         solution = self._read(iterations) if converged else None
         if solution is None:
             self._start_cold()
@@ -151,6 +207,26 @@ class Engine:
             return replace(self._last, converged=False, iterations=iterations)
         self._last = solution
         return solution
+
+    def _set_load(self, row: int, kw: float, kvar: float) -> None:
+        dss.Loads.Idx(row + 1)
+        dss.Loads.kW(kw)
+        dss.Loads.kvar(kvar)
+
+    def _device_made(self) -> None:
+        """A row more of loads and devices, at the end of the engine's list of elements."""
+        newest = int(dss.Circuit.NumCktElements()) - 1
+        self._load_positions = np.append(self._load_positions, newest)
+        self._asked_kw = np.append(self._asked_kw, 0.0)
+        self._slack_kw = np.append(self._slack_kw, 0.01)
+        self._is_constant.append(True)
+        self._nominal.append(_CONSTANT_POWER)
+        self._last = replace(self._last, load_kva=np.append(self._last.load_kva, 0j))
+
+    def _generator_made(self) -> None:
+        newest = int(dss.Circuit.NumCktElements()) - 1
+        self._generator_positions = np.append(self._generator_positions, newest)
+        self._last = replace(self._last, generator_kva=np.append(self._last.generator_kva, 0j))
 
     def _read(self, iterations: int) -> Solution | None:
         """The engine's arrays as a solution; None if anything in them is not finite."""
@@ -175,9 +251,12 @@ class Engine:
             v_pu=v_pu,
             angle_deg=_DEGREES * np.arctan2(across.imag, across.real),
             load_kva=load_kva,
+            generator_kva=-losses[self._generator_positions],
             source_kva=-complex(np.add.reduce(losses[self._source_positions])),
             losses_kva=lost / 1000,
-            transformer_kva=tuple(self._transformer_kva(index) for index in self._rated),
+            transformer_kva=np.array(
+                [self._transformer_kva(index) for index in self._rated], dtype=np.complex128
+            ),
             taps=self._taps(),
         )
 
@@ -203,12 +282,14 @@ class Engine:
             dss.RegControls.Idx(index)
             dss.RegControls.TapNumber(tap)
 
-    def _transformer_kva(self, index: int) -> float:
-        """|S| in kVA at the winding that power leaves."""
+    def _transformer_kva(self, index: int) -> complex:
+        """KVA at the winding that power leaves, positive where it leaves towards the loads."""
         dss.Transformers.Idx(index)
         windings = dss.Transformers.NumWindings()
         powers = _complexes(dss.CktElement.Powers()).reshape(windings, -1).sum(axis=1)
-        return float(abs(powers[int(np.argmin(powers.real))]))
+        leaves = int(np.argmin(powers.real))
+        power = complex(powers[leaves])
+        return power if leaves in self._source_windings.get(index, (0,)) else -power
 
     def _compile(self) -> None:
         dss.Basic.AllowChangeDir(False)
@@ -225,7 +306,7 @@ class Engine:
     def _start_cold(self) -> None:
         """Forget the voltages of the last solve, which may be what spoils the next one."""
         dss.Solution.Mode(0)
-        dss.Solution.ControlMode(0)
+        dss.Solution.ControlMode(_CONTROLS_ACT)
         dss.Solution.Convergence(_TOLERANCE)
         dss.Solution.MaxIterations(_ITERATIONS)
         dss.Solution.MaxControlIterations(_CONTROL_ITERATIONS)
@@ -297,7 +378,27 @@ class Engine:
                     closed=not is_open,
                 )
             )
-        return tuple(lines)
+        return tuple(lines) + self._series_reactors()
+
+    def _series_reactors(self) -> tuple[Line, ...]:
+        """Reactors between two buses: what is behind one is supplied through it, as by a line."""
+        reactors = []
+        for _ in dss.Reactors:
+            ends = [_bus_name(name) for name in dss.CktElement.BusNames()]
+            if len(ends) != 2 or ends[0] == ends[1]:
+                continue
+            reactors.append(
+                Line(
+                    name=self._spelled("reactor", dss.Reactors.Name()),
+                    from_bus=ends[0],
+                    to_bus=ends[1],
+                    phases=_phases(dss.CktElement.NodeOrder()),
+                    length_km=0.0,
+                    is_switch=False,
+                    closed=not any(dss.CktElement.IsOpen(terminal, 0) for terminal in (1, 2)),
+                )
+            )
+        return tuple(reactors)
 
     def _transformers(self) -> tuple[Transformer, ...]:
         regulated = {dss.RegControls.Transformer().lower() for _ in dss.RegControls}
@@ -310,10 +411,12 @@ class Engine:
                 dss.Transformers.Wdg(winding)
                 delta.append(bool(dss.Transformers.IsDelta()))
             dss.Transformers.Wdg(1)
+            nodes = np.array(dss.CktElement.NodeOrder()).reshape(len(buses), -1)
             transformers.append(
                 Transformer(
                     name=self._spelled("transformer", name),
                     buses=buses,
+                    phases=tuple(_phases(winding) for winding in nodes),
                     delta=tuple(delta),
                     kva=float(dss.Transformers.kVA()),
                     regulates=name.lower() in regulated,
@@ -358,7 +461,8 @@ class Engine:
         if problems:
             raise FeederError(self._feeder.folder / "feeder.toml", problems)
 
-    def _blank(self) -> Solution:
+    def blank(self) -> Solution:
+        """What there is before the first solve."""
         rows = len(self.circuit.voltages.phase)
         return Solution(
             converged=False,
@@ -366,9 +470,10 @@ class Engine:
             v_pu=np.zeros(rows),
             angle_deg=np.zeros(rows),
             load_kva=np.zeros(len(self.circuit.loads), dtype=np.complex128),
+            generator_kva=np.zeros(0, dtype=np.complex128),
             source_kva=0j,
             losses_kva=0j,
-            transformer_kva=(0.0,) * len(self._rated),
+            transformer_kva=np.zeros(len(self._rated), dtype=np.complex128),
             taps=self._taps(),
         )
 

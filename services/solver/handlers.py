@@ -1,87 +1,22 @@
 """What each command does: message in, demand changed or refused. The registry is at the end."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-from pydantic import ValidationError
-from pydantic_core import from_json
-
-from schemas import topics
-from schemas.commands import (
-    LARGEST_COMMAND,
-    SOLVER_COMMANDS,
-    ReleaseLoad,
-    RunSimulation,
-    SetFactor,
-    SetLoad,
-    SolverCommand,
-)
+from schemas.commands import SolverCommand
+from schemas.equipment import AddDevice, AddGenerator, DisconnectDevice, RemoveGenerator
 from schemas.errors import ErrorCode, Refusal
+from schemas.loads import ReleaseLoad, RunSimulation, SetFactor, SetLoad
 from schemas.wire import canonical
+from services.requests import Done
 from services.solver.demand import Demand
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A command that was accepted: what it did, and to which buses."""
-
-    message: str
-    buses: tuple[str, ...] = ()
-
-
-def decode(topic: str, payload: bytes) -> SolverCommand:
-    """The command that a message on a command topic holds.
-
-    Raises:
-        Refusal: for an unknown command, an oversize message, or one that does not validate.
-
-    """
-    name = topics.command_of(topic)
-    adapter = SOLVER_COMMANDS.get(name)
-    if adapter is None:
-        known = ", ".join(sorted(SOLVER_COMMANDS))
-        raise Refusal.of_field(
-            ErrorCode.UNKNOWN_COMMAND, "command", f"there is no command {name!r}; known: {known}"
-        )
-    if len(payload) > LARGEST_COMMAND:
-        raise Refusal.of_field(
-            ErrorCode.TOO_LARGE,
-            "message",
-            f"{len(payload)} bytes; at most {LARGEST_COMMAND} are read",
-        )
-    try:
-        return adapter.validate_json(payload or b"{}")
-    except ValidationError as error:
-        raise Refusal.of_validation(error) from None
-
-
-def salvage(payload: bytes) -> tuple[str | None, str | None]:
-    """Request id and reply topic of a refused message, as far as they can be read."""
-    try:
-        # The parser of the validation, which takes the NaN for which it was refused.
-        content = from_json(payload) if len(payload) <= LARGEST_COMMAND else None
-    except ValueError:
-        return None, None
-    if not isinstance(content, dict):
-        return None, None
-    request_id, reply_to = content.get("request_id"), content.get("reply_to")
-    return (
-        request_id if isinstance(request_id, str) and len(request_id) <= 128 else None,
-        reply_to if isinstance(reply_to, str) else None,
-    )
-
-
-def check(command: SolverCommand, feeder: str, now: datetime) -> None:
-    """Refuse what is meant for another feeder or comes after its deadline."""
+def check(command: SolverCommand, feeder: str) -> None:
+    """Refuse what is meant for another feeder."""
     if command.feeder is not None and canonical(command.feeder) != canonical(feeder):
         raise Refusal.of_field(
             ErrorCode.FEEDER_NOT_FOUND, "feeder", f"this is the solver of {feeder!r}"
-        )
-    if command.deadline is not None and now > command.deadline:
-        raise Refusal.of_field(
-            ErrorCode.DEADLINE_PASSED, "deadline", "it had passed when the command arrived"
         )
 
 
@@ -120,10 +55,34 @@ def _set_factor(command: SetFactor, demand: Demand) -> Done:
     return Done(f"factor of {where} set to {command.factor:g}", buses)
 
 
+def _add_device(command: AddDevice, demand: Demand) -> Done:
+    buses = demand.add_device(command)
+    return Done(f"device {command.device_name} added at bus {buses[0]}", buses)
+
+
+def _disconnect_device(command: DisconnectDevice, demand: Demand) -> Done:
+    buses = demand.disconnect_device(command.bus_name, command.device_name)
+    return Done(f"device {command.device_name} disconnected from bus {buses[0]}", buses)
+
+
+def _add_generator(command: AddGenerator, demand: Demand) -> Done:
+    buses, name = demand.add_generator(command)
+    return Done(f"generator {name} added at bus {buses[0]}", buses, {"generator_name": name})
+
+
+def _remove_generator(command: RemoveGenerator, demand: Demand) -> Done:
+    buses = demand.remove_generator(command.generator_name)
+    return Done(f"generator {command.generator_name} removed from bus {buses[0]}", buses)
+
+
 HANDLERS: dict[type[Any], Callable[[Any, Demand], Done]] = {
     RunSimulation: _run_simulation,
     SetLoad: _set_load,
     ReleaseLoad: _release_load,
     SetFactor: _set_factor,
+    AddDevice: _add_device,
+    DisconnectDevice: _disconnect_device,
+    AddGenerator: _add_generator,
+    RemoveGenerator: _remove_generator,
 }
 """The handler of every command."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from services.solver.demand import NominalLoad
+from services.solver.elements import NominalLoad
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -31,10 +31,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Transformer:
-    """A transformer; buses and delta connections in the order of its windings."""
+    """A transformer; buses, their phases and delta connections in the order of its windings."""
 
     name: str
     buses: tuple[str, ...]
+    phases: tuple[tuple[int, ...], ...]
     delta: tuple[bool, ...]
     kva: float
     regulates: bool

@@ -1,29 +1,33 @@
-"""The owner loop: the one thread that holds the engine, the demand and both connections.
+"""The owner loop: the one thread that holds the twin of a feeder and both connections.
 
 A round of it: take what has arrived, let the demand accept or refuse each command, solve once,
 publish the state, answer, and only then acknowledge. Commands are solved for at once; readings
-alone wait for their turn, ``solve_hz`` times a second.
+alone wait for their turn, ``solve_hz`` times a second. Setpoints and alerts go out last.
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import orjson
+from pydantic import TypeAdapter, ValidationError
 
 from schemas import topics
-from schemas.errors import ErrorCode, Refusal
+from schemas.alerts import Alert, AlertEvent
+from schemas.commands import SOLVER_COMMANDS, SolverCommand
+from schemas.errors import Refusal
+from schemas.programs import Adjustments
 from schemas.state import VERSIONS_PER_FENCE
+from services import requests
 from services.bus import Connection, Message
 from services.logs import Log, OncePerTopic
 from services.presence import Presence
 from services.reactor import Reactor
+from services.requests import Done, Request
 from services.solver import handlers
-from services.solver.demand import Demand
-from services.solver.document import Stamp, StateDocument
-from services.solver.engine import Engine
+from services.solver.findings import Finding
 from services.solver.intake import Intake
+from services.solver.reports import Reports
+from services.solver.twin import Twin
 
 REPUBLISH_S = 1.0
 """The state goes out at least this often, so that a lost message heals."""
@@ -31,15 +35,13 @@ REPUBLISH_S = 1.0
 LONGEST_WAIT_S = 0.1
 """How long the loop may sleep before it looks whether it is to stop."""
 
+SETPOINTS_A_ROUND = 16
+"""Setpoints that go out before commands are looked at again."""
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a command came to, and where its sender wants to hear of it."""
+LARGEST_ADJUSTMENTS = 4 << 20
+"""Bytes of adjustments that are still read."""
 
-    message: Message
-    request_id: str | None
-    reply_topic: str | None
-    outcome: handlers.Done | Refusal
+_ADJUSTMENTS = TypeAdapter(Adjustments)
 
 
 class Owner:
@@ -52,25 +54,23 @@ class Owner:
         self,
         *,
         feeder: str,
-        engine: Engine,
-        demand: Demand,
-        document: StateDocument,
+        twin: Twin,
         intake: Intake,
         presence: Presence,
         commands: Connection,
         inbox: list[Message],
+        reports: Callable[[Callable[[], bytes]], Reports],
         fence: int,
         solve_hz: float,
         log: Log,
     ) -> None:
         self._feeder = feeder
-        self._engine = engine
-        self._demand = demand
-        self._document = document
+        self._twin = twin
         self._intake = intake
         self._presence = presence
         self._commands = commands
         self._inbox = inbox
+        self._reports = reports(lambda: self._state)
         self._version = fence * VERSIONS_PER_FENCE
         self._solve_interval = 1.0 / solve_hz
         self._log = log
@@ -81,10 +81,12 @@ class Owner:
         self._figures = {
             "fence": float(fence),
             "solves": 0.0,
+            "cycles": 0.0,
             "commands": 0.0,
             "commands_refused": 0.0,
             "cycle_ms": 0.0,
         }
+        self._adjustments_topic = topics.adjustments(feeder)
         self._refusals = OncePerTopic(log, "command_refused")
 
     def run(self, readings: Connection, stopping: Callable[[], bool]) -> None:
@@ -100,10 +102,46 @@ class Owner:
             readings.close()
             commands.close(lambda: self._presence.farewell(commands))
             reactor.close()
+            self._reports.close()
+
+    def take_setpoint(self, message: Message) -> None:
+        """What the broker has kept from before, and is not in force, is cleared."""
+        address = topics.address_of(message.topic)
+        if not message.retained or not message.payload or address is None:
+            return
+        if not self._twin.setpoints.are_in_force(*address):
+            self._commands.clear(message.topic)
+
+    def figures(self) -> dict[str, float]:
+        """Counters since the start, for the heartbeat."""
+        outcomes = {f"readings_{reason}": float(n) for reason, n in self._intake.outcomes.items()}
+        return {**self._figures, **outcomes}
+
+    def cycle(self) -> float:
+        """Solve for everything as it is now and publish the state; returns the seconds taken."""
+        started = time.perf_counter()
+        now = time.time()
+        self._version += 1
+        cycle = self._twin.cycle(self._version, now)
+        self._state = cycle.state
+        self._publish()
+        self._readings_due = time.monotonic() + self._solve_interval
+        self._figures["cycles"] += 1
+        self._figures["solves"] += cycle.solves
+        self._reports.relief(cycle.relieved, cycle.actions, now)
+        taken = time.perf_counter() - started
+        self._figures["cycle_ms"] = round(1000 * taken, 3)
+        if cycle.converged != self._converged:
+            self._converged = cycle.converged
+            log = self._log.info if self._converged else self._log.error
+            log("converged_again" if self._converged else "not_converged", version=self._version)
+        return taken
 
     def _wait(self) -> float:
+        if self._twin.setpoints.has_changes:
+            return 0.0
         due = self._republish_due
-        if self._demand.has_changed:
+        if self._twin.demand.has_changed:
             due = min(due, self._readings_due)
         return min(LONGEST_WAIT_S, max(0.0, due - time.monotonic()))
 
@@ -111,117 +149,88 @@ class Owner:
         now = time.monotonic()
         batch = self._inbox[:]
         self._inbox.clear()
-        answers = [self._decide(message) for message in batch]
-        accepted = any(isinstance(answer.outcome, handlers.Done) for answer in answers)
+        is_adjusted = False
+        decided: list[tuple[Request[SolverCommand], Done | Refusal]] = []
+        for message in batch:
+            if message.topic == self._adjustments_topic:
+                is_adjusted |= self._adjust(message)
+            else:
+                decided.append(self._decide(message))
+        accepted = any(isinstance(outcome, Done) for _, outcome in decided)
         with self._commands.together():
-            if accepted or (self._demand.has_changed and now >= self._readings_due):
+            due = self._twin.demand.has_changed and now >= self._readings_due
+            if accepted or is_adjusted or due:
                 self.cycle()
             elif now >= self._republish_due:
                 self._publish()
-            for answer in answers:
-                self._reply(answer)
-                self._commands.acknowledge(answer.message)
+            for request, outcome in decided:
+                requests.reply(self._commands, request, outcome, self._version)
+            for message in batch:
+                self._commands.acknowledge(message)
+        self._tell(decided, now)
         self._presence.beat(self._commands, now, self.figures)
 
-    def figures(self) -> dict[str, float]:
-        """Counters since the start, for the heartbeat."""
-        outcomes = {f"readings_{reason}": float(n) for reason, n in self._intake.outcomes.items()}
-        return {**self._figures, **outcomes}
-
-    def _decide(self, message: Message) -> Answer:
-        request_id: str | None = None
-        reply_topic = message.response_topic
-        try:
-            command = handlers.decode(message.topic, message.payload)
-            request_id = command.request_id
-            reply_topic = _reply_topic(message.response_topic, command.reply_to)
-            handlers.check(command, self._feeder, datetime.now(UTC))
-            outcome: handlers.Done | Refusal = handlers.handle(command, self._demand)
-        except Refusal as refusal:
-            outcome = refusal
-            self._figures["commands_refused"] += 1
-            if request_id is None:
-                request_id, reply_to = handlers.salvage(message.payload)
-                reply_topic = reply_topic or reply_to
-            self._refusals.warn(message.topic, f"{refusal.code}: {refusal.message}")
+    def _decide(self, message: Message) -> tuple[Request[SolverCommand], Done | Refusal]:
+        request = requests.read(message, SOLVER_COMMANDS, datetime.now(UTC))
         self._figures["commands"] += 1
-        return Answer(message, request_id, reply_topic, outcome)
+        try:
+            if isinstance(request.command, Refusal):
+                raise request.command
+            handlers.check(request.command, self._feeder)
+            return request, handlers.handle(request.command, self._twin.demand)
+        except Refusal as refusal:
+            self._figures["commands_refused"] += 1
+            self._refusals.warn(message.topic, f"{refusal.code}: {refusal.message}")
+            return request, refusal
 
-    def cycle(self) -> float:
-        """Solve for the demand as it is now and publish the state; returns the seconds taken."""
-        started = time.perf_counter()
-        changed = self._demand.take_changed()
-        self._engine.set_loads(changed)
-        self._document.set_demand(changed)
-        solution = self._engine.solve()
-        self._version += 1
-        stamp = Stamp(self._version, time.time(), self._demand.oldest_reading_at())
-        self._state = self._document.update(solution, stamp)
-        self._publish()
-        self._readings_due = time.monotonic() + self._solve_interval
-        self._figures["solves"] += 1
-        taken = time.perf_counter() - started
-        self._figures["cycle_ms"] = round(1000 * taken, 3)
-        if solution.converged != self._converged:
-            self._converged = solution.converged
-            log = self._log.info if self._converged else self._log.error
-            log("converged_again" if self._converged else "not_converged", version=self._version)
-        return taken
+    def _adjust(self, message: Message) -> bool:
+        """Put adjustments in force; False where they are not to be read, or change nothing."""
+        if not message.payload:
+            return False
+        if len(message.payload) > LARGEST_ADJUSTMENTS:
+            self._refusals.warn(message.topic, f"{len(message.payload)} bytes")
+            return False
+        try:
+            adjustments = _ADJUSTMENTS.validate_json(message.payload)
+        except ValidationError as error:
+            self._refusals.warn(message.topic, Refusal.of_validation(error).message)
+            return False
+        return self._twin.adjust(adjustments)
 
     def _publish(self) -> None:
         self._commands.retain(topics.state(self._feeder), self._state, version=self._version)
         self._republish_due = time.monotonic() + REPUBLISH_S
 
-    def _reply(self, answer: Answer) -> None:
-        if answer.reply_topic is None or not topics.is_reply(answer.reply_topic):
-            return
-        self._commands.publish(
-            answer.reply_topic,
-            _encoded(answer, self._version),
-            qos=1,
-            correlation=answer.message.correlation,
+    def _tell(
+        self, decided: list[tuple[Request[SolverCommand], Done | Refusal]], now: float
+    ) -> None:
+        """Everything that nobody waits for: setpoints, alerts, files."""
+        for change in self._twin.setpoints.take_changes(SETPOINTS_A_ROUND):
+            topic = topics.setpoint(self._feeder, change.bus, change.element)
+            if change.setpoint is None:
+                self._commands.clear(topic)
+            else:
+                self._commands.retain(topic, change.setpoint.model_dump_json().encode(), qos=1)
+        at = time.time()
+        for _, outcome in decided:
+            if isinstance(outcome, Done):
+                self._reports.done(outcome.message, outcome.buses, at)
+        if events := self._twin.take_alerts(now):
+            self._reports.alerts(events, at)
+            for event, finding in events:
+                self._alert(event, finding, at)
+        self._reports.beat(now)
+
+    def _alert(self, event: AlertEvent, finding: Finding, at: float) -> None:
+        alert = Alert(
+            feeder=self._feeder,
+            kind=finding.kind,
+            event=event,
+            subject=finding.subject,
+            at=datetime.fromtimestamp(at, UTC),
+            version=self._version,
+            message=finding.message,
+            value=finding.value,
+            limit=finding.limit,
         )
-
-
-def _reply_topic(response_topic: str | None, reply_to: str | None) -> str | None:
-    """Where to answer: the response topic of MQTT 5, or ``reply_to`` from the payload.
-
-    Raises:
-        Refusal: where they differ, or one is no reply topic: nobody is answered elsewhere.
-
-    """
-    wanted = response_topic or reply_to
-    if response_topic and reply_to and response_topic != reply_to:
-        raise Refusal.of_field(
-            ErrorCode.REPLY_TOPIC_REFUSED, "reply_to", "it differs from the response topic"
-        )
-    if wanted is not None and not topics.is_reply(wanted):
-        field = "reply_to" if reply_to else "response_topic"
-        raise Refusal.of_field(
-            ErrorCode.REPLY_TOPIC_REFUSED, field, "answers go to flexfeeder/reply/{client}/... only"
-        )
-    return wanted
-
-
-def _encoded(answer: Answer, version: int) -> bytes:
-    """The reply by the contract of ``schemas.replies``, without building its model."""
-    outcome = answer.outcome
-    if isinstance(outcome, handlers.Done):
-        return orjson.dumps(
-            {
-                "request_id": answer.request_id,
-                "status": "success",
-                "message": outcome.message,
-                "version": version,
-                "buses": outcome.buses,
-            }
-        )
-    return orjson.dumps(
-        {
-            "request_id": answer.request_id,
-            "status": "error",
-            "code": outcome.code,
-            "message": outcome.message,
-            "details": [detail.model_dump() for detail in outcome.details],
-        }
-    )
+        self._commands.publish(topics.alert(self._feeder), alert.model_dump_json().encode(), qos=1)

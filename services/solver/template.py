@@ -16,11 +16,16 @@ HOLE = orjson.Fragment(_MARK)
 """Put this where a number is to go."""
 
 
-class Template:
-    """A JSON value with holes, in the order in which they stand in its text."""
+def punched(value: Any) -> bytes:
+    """A JSON value with :data:`HOLE` in it, as text that :class:`Template` understands."""
+    return orjson.dumps(value)
 
-    def __init__(self, value: Any) -> None:
-        texts = orjson.dumps(value).split(_MARK)
+
+class Template:
+    """A JSON text with holes, in the order in which they stand in it."""
+
+    def __init__(self, text: bytes) -> None:
+        texts = text.split(_MARK)
         self.holes = len(texts) - 1
         self._pieces = [b""] * (2 * self.holes + 1)
         self._pieces[::2] = texts

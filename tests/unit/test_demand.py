@@ -7,17 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import buses_named
 
 from schemas.errors import ErrorCode, Refusal
 from schemas.readings import Reading
-from services.solver.demand import (
-    Demand,
-    DemandInForce,
-    NominalLoad,
-    Power,
-    ReadingOutcome,
-    Source,
-)
+from services.solver.bus_rule import DemandInForce
+from services.solver.demand import Demand, ReadingOutcome
+from services.solver.elements import NominalLoad, Power, Source
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 NOON_S = NOON.timestamp()
@@ -39,21 +35,19 @@ NOMINAL = {
 
 def feeder() -> Demand:
     """Bus 1 and bus 2 are neighbourhood 1, bus 9r is neighbourhood 7, bus 150 has no load."""
-    demand = Demand(LOADS, {1: ["1", "2"], 7: ["9R"]})
-    demand.know_buses(["1", "2", "9r", "150"])
-    return demand
+    return Demand(LOADS, buses_named("1", "2", "9r", "150"), {1: ["1", "2"], 7: ["9R"]})
 
 
 def demands(demand: Demand) -> dict[str, Power]:
-    return {LOADS[each.load].name: Power(each.kw, each.kvar) for each in demand.in_force()}
+    return {LOADS[each.row].name: Power(each.kw, each.kvar) for each in demand.demands()}
 
 
 def of_load_1(demand: Demand) -> DemandInForce:
-    return demand.in_force()[0]
+    return demand.demands()[0]
 
 
 def take_changed(demand: Demand) -> set[str]:
-    return {LOADS[each.load].name for each in demand.take_changed()}
+    return {LOADS[each.row].name for each in demand.take_changed()[0]}
 
 
 def meter(
@@ -141,7 +135,7 @@ class TestBaseline:
     def test_a_load_starts_at_its_nominal_demand(self) -> None:
         demand = feeder()
         assert demands(demand) == NOMINAL
-        assert {each.source for each in demand.in_force()} == {Source.NOMINAL}
+        assert {each.source for each in demand.demands()} == {Source.NOMINAL}
 
     def test_a_reading_overrides_the_nominal_demand(self) -> None:
         demand = feeder()
@@ -496,7 +490,7 @@ class TestChanged:
     def test_nothing_has_changed_at_first(self) -> None:
         demand = feeder()
         assert not demand.has_changed
-        assert demand.take_changed() == []
+        assert demand.take_changed() == ([], [])
 
     def test_what_was_touched_is_handed_over_once(self) -> None:
         demand = feeder()
@@ -504,7 +498,7 @@ class TestChanged:
         meter(demand, 5.0)
         assert take_changed(demand) == {"Load_1", "Load_2_a", "Load_2_b"}
         assert not demand.has_changed
-        assert demand.take_changed() == []
+        assert demand.take_changed() == ([], [])
 
     def test_a_reading_that_is_not_accepted_changes_nothing(self) -> None:
         demand = feeder()
@@ -520,5 +514,5 @@ class TestChanged:
     @given(calls=st.lists(any_call, max_size=6))
     def test_what_is_handed_over_is_the_demand_in_force(self, calls: list[Call]) -> None:
         demand = do(feeder(), calls)
-        in_force = demand.in_force()
-        assert all(each == in_force[each.load] for each in demand.take_changed())
+        in_force = demand.demands()
+        assert all(each == in_force[each.row] for each in demand.take_changed()[0])

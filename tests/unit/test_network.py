@@ -26,7 +26,8 @@ def transformer(*windings: tuple[str, str]) -> Transformer:
     """A transformer of windings (bus, "wye" or "delta")."""
     buses = tuple(bus for bus, _ in windings)
     delta = tuple(connection == "delta" for _, connection in windings)
-    return Transformer("-".join(buses), buses, delta, kva=500.0, regulates=False)
+    phases = ((1, 2, 3),) * len(buses)
+    return Transformer("-".join(buses), buses, phases, delta, kva=500.0, regulates=False)
 
 
 def bus(name: str, phases: Sequence[int], kv_base: float = 4.16, *, grounded: bool = True) -> Bus:

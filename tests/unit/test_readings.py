@@ -10,13 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from structlog.testing import LogCapture
+from support import buses_named
 
 from schemas import topics
 from schemas.errors import Refusal
 from schemas.readings import AddressedReading, Reading, ReadingBatch
 from services.bus import Message
 from services.logs import OncePerTopic
-from services.solver.demand import Demand, NominalLoad, Power
+from services.solver.demand import Demand
+from services.solver.elements import NominalLoad, Power
 from services.solver.intake import LARGEST_BATCH, Intake
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -33,8 +35,7 @@ class Meters:
 
     def __init__(self) -> None:
         loads = [NominalLoad("Load_1", "1", 40.0, 20.0), NominalLoad("Load_2", "2", 20.0, 10.0)]
-        self.demand = Demand(loads, {})
-        self.demand.know_buses(["1", "2", "150"])
+        self.demand = Demand(loads, buses_named("1", "2", "150"), {})
         capture = LogCapture()
         log = structlog.wrap_logger(
             None,
@@ -54,7 +55,7 @@ class Meters:
         return dict(self.intake.outcomes)
 
     def demands(self) -> list[Power]:
-        return [Power(each.kw, each.kvar) for each in self.demand.in_force()]
+        return [Power(each.kw, each.kvar) for each in self.demand.demands()]
 
     def logged_topics(self) -> list[str]:
         return [entry["topic"] for entry in self.logged]

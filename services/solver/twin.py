@@ -1,0 +1,228 @@
+"""The twin of one feeder: from what is demanded to a solved, relieved and documented state.
+
+Everything but messages: what comes in goes to :attr:`Twin.demand`, and each :meth:`Twin.cycle`
+gives what is to be published.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from schemas.alerts import AlertEvent, AlertKind
+from schemas.programs import Adjustments
+from services.solver.bus_rule import ReliefCap
+from services.solver.demand import Demand, GenerationInForce
+from services.solver.document import VOLTAGE_TOLERANCE_PU, Stamp, StateDocument
+from services.solver.elements import Element, Held, Kind
+from services.solver.engine import Engine
+from services.solver.feeder import Feeder
+from services.solver.findings import AlertBook, Finding
+from services.solver.relief import Caps, Limits, Measured, Producer, Relief, Shiftable, relieve
+from services.solver.setpoints import Setpoints
+from services.solver.zones import Zones
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """What a cycle gave: the state, encoded, and how much it took to get there."""
+
+    state: bytes
+    converged: bool
+    solves: int
+    relieved: frozenset[str]
+    """Names of the zones that relief acts on."""
+    actions: tuple[str, ...]
+
+
+class Twin:
+    """Owns demand, engine, zones and state of a feeder."""
+
+    def __init__(self, feeder: Feeder, engine: Engine) -> None:
+        circuit = engine.circuit
+        self._engine = engine
+        self._load_floor = feeder.config.load_floor
+        self.demand = Demand(
+            circuit.loads,
+            circuit.buses,
+            {area.number: area.buses for area in feeder.config.neighbourhoods},
+        )
+        self.revision = 0
+        self.findings: list[Finding] = []
+        self._alerts = AlertBook()
+        self._zones = Zones(circuit, feeder.config)
+        self._position = np.array([zone.position for zone in self._zones.zones], dtype=np.intp)
+        self.setpoints = Setpoints(automatic=[zone.name for zone in self._zones.zones])
+        self._limits = Limits(
+            self._zones.zones, feeder.config.voltage_limits.max_pu, VOLTAGE_TOLERANCE_PU
+        )
+        engine.face_source(
+            {
+                zone.transformer: zone.source_windings
+                for zone in self._zones.zones
+                if zone.transformer is not None
+            }
+        )
+        self._document = StateDocument(feeder.id, feeder.config, circuit, self.demand.loads)
+        self._held = Relief.NOTHING_HELD
+        self._touched = {demand.row: demand for demand in self.demand.demands()}
+        """What has changed since it was last shown, by row; likewise the generators."""
+        self._touched_generators: dict[int, GenerationInForce] = {}
+        self._asked: set[int] = set()
+        """Rows that have a setpoint."""
+        self._not_following: dict[Element, Finding] = {}
+        self._solution = engine.blank()
+
+    def adjust(self, adjustments: Adjustments) -> bool:
+        """Put these programs in force; False where they are older than those that are."""
+        if adjustments.revision < self.revision:
+            return False
+        self.revision = adjustments.revision
+        self.demand.adjust(adjustments)
+        names = [program.name for program in adjustments.programs]
+        self._document.body.set_programs(adjustments.revision, names, self.demand.programs_by_bus())
+        return True
+
+    def cycle(self, version: int, now: float) -> Cycle:
+        """Solve for everything as it is now; ``now`` in epoch seconds."""
+        self._follow_placements()
+        relief = relieve(self._limits, self._elements, self._held, self._solve)
+        self._held = relief.held
+        self._show(relief, now)
+        loading = np.empty(len(self._position))
+        loading[self._position] = np.abs(relief.measured.zone_kva)
+        stamp = Stamp(version, now, self.demand.oldest_reading_at())
+        state, self.findings = self._document.update(
+            self._solution, loading, stamp, relief.actions, list(self._not_following.values())
+        )
+        relieved = frozenset(
+            name
+            for names in (*relief.load_held_by.values(), *relief.generator_held_by.values())
+            for name in names
+        )
+        converged = self._solution.converged
+        return Cycle(state, converged, relief.solves, relieved, relief.actions)
+
+    def take_alerts(self, now: float) -> list[tuple[AlertEvent, Finding]]:
+        """The alerts that begin or end by the newest state; ``now`` in seconds of any clock."""
+        return self._alerts.update(self.findings, now)
+
+    def _follow_placements(self) -> None:
+        placements = self.demand.take_placements()
+        if not placements:
+            return
+        self._engine.place(placements)
+        self._document.body.place(placements)
+        for element, connection, machine, is_there in placements:
+            if not is_there:
+                self.setpoints.forget(element)
+                self._not_following.pop(element, None)
+            if machine is not None:
+                self._touched_generators.pop(element.row, None)
+                if is_there:
+                    self._zones.place_generator(element.row, element.bus, connection.nodes)
+                else:
+                    self._zones.remove_generator(element.row)
+                    self._held = self._held.without_generator(element.row)
+            else:
+                self._touched.pop(element.row, None)
+                self._asked.discard(element.row)
+                if is_there:
+                    self._zones.place_load(element.row, element.bus, connection.nodes)
+                else:
+                    self._zones.remove_load(element.row)
+                    self._held = self._held.without_load(element.row)
+
+    def _solve(self, caps: Caps, controls: bool) -> Measured:
+        """Solve with these caps of relief in force."""
+        self.demand.relieve(_unnamed(caps.loads), _unnamed(caps.generators))
+        self._take_changed()
+        solution = self._solution = self._engine.solve(controls=controls)
+        return Measured(
+            converged=solution.converged,
+            zone_kva=self._zones.loading(
+                solution.load_kva, solution.generator_kva, solution.transformer_kva
+            ),
+            load_kva=solution.load_kva,
+            generator_kva=solution.generator_kva,
+            v_pu=solution.v_pu,
+        )
+
+    def _take_changed(self) -> None:
+        demands, generation = self.demand.take_changed()
+        self._engine.set_loads(demands)
+        self._engine.set_generators(generation)
+        self._touched.update((demand.row, demand) for demand in demands)
+        self._touched_generators.update((produced.row, produced) for produced in generation)
+
+    def _elements(self) -> tuple[list[Shiftable], list[Producer]]:
+        """What relief may act on, as it is without relief."""
+        zones = self._zones
+        shiftables = []
+        for demand in self.demand.demands():
+            if demand.kw > 0 and not self.demand.consumer(demand.row).not_following:
+                is_device = self.demand.consumer(demand.row).kind is Kind.DEVICE
+                shiftables.append(
+                    Shiftable(
+                        row=demand.row,
+                        zones=zones.load_zones(demand.row),
+                        is_device=is_device,
+                        kw=demand.kw,
+                        kvar=demand.kvar,
+                        floor_kw=0.0 if is_device else self._load_floor * demand.demand_kw,
+                    )
+                )
+        producers = [
+            Producer(produced.row, zones.generator_zones(produced.row), produced.kw, produced.kvar)
+            for produced in self.demand.generation()
+            if produced.kw > 0 and not self.demand.generator(produced.row).not_following
+        ]
+        return shiftables, producers
+
+    def _show(self, relief: Relief, now: float) -> None:
+        """Bring document and setpoints up to what relief has decided."""
+        if relief.caps.loads or relief.caps.generators:
+            # The same caps once more, with the names of those who ask.
+            self.demand.relieve(
+                _named(relief.caps.loads, relief.load_held_by),
+                _named(relief.caps.generators, relief.generator_held_by),
+            )
+            self._take_changed()
+        touched, generators = self._touched, self._touched_generators
+        self._document.body.set_demand(touched.values())
+        self._document.body.set_generation(generators.values())
+        for row, demand in touched.items():
+            is_asked = demand.max_kw is not None or demand.pf is not None
+            if is_asked or row in self._asked:
+                element = self.demand.consumer(row)
+                self.setpoints.ask(element, Held(demand.max_kw, demand.pf), demand.asked_by, now)
+                self._note(element, demand.kw, demand.max_kw, demand.not_following)
+                (self._asked.add if is_asked else self._asked.discard)(row)
+        for row, produced in generators.items():
+            element = self.demand.generator(row)
+            self.setpoints.ask(element, Held(produced.max_kw, None), produced.asked_by, now)
+            self._note(element, produced.kw, produced.max_kw, produced.not_following)
+        touched.clear()
+        generators.clear()
+
+    def _note(self, element: Element, kw: float, max_kw: float | None, not_following: bool) -> None:
+        if not_following:
+            who = f"{element.kind.value} {element.name} at bus {element.bus}"
+            asked = 0.0 if max_kw is None else max_kw
+            self._not_following[element] = Finding(
+                AlertKind.NOT_FOLLOWING,
+                who,
+                f"not following: {who} is at {kw:.3f} kW, asked to keep to {asked:.3f} kW",
+                kw,
+                max_kw,
+            )
+        else:
+            self._not_following.pop(element, None)
+
+
+def _unnamed(caps: Mapping[int, float]) -> dict[int, ReliefCap]:
+    return {row: ReliefCap(kw, ()) for row, kw in caps.items()}
+
+
+def _named(caps: Mapping[int, float], zones: Mapping[int, tuple[str, ...]]) -> dict[int, ReliefCap]:
+    return {row: ReliefCap(kw, zones[row]) for row, kw in caps.items()}
