@@ -1,40 +1,58 @@
-"""The program manager's process: connects and announces itself."""
+"""The program manager's process: composes registry, connection and files, and runs them."""
 
 import sys
-import time
 
-from services.bus import BrokerAddress, Connection, Message
+from schemas import topics
+from services.bus import BrokerAddress, Connection, Message, Subscription
+from services.dfp_manager.manager import Manager
+from services.dfp_manager.registry import Registry
+from services.dfp_manager.reports import Reports
+from services.files import FileWriter
 from services.logs import configure
 from services.presence import Presence
 from services.process import settings_or_exit, stop_event
-from services.reactor import Reactor
 
 INSTANCE = "dfp_manager"
+
+LAST_WRITES_S = 2.0
+"""How long stopping may take because of the result files."""
 
 
 def main() -> int:
     settings = settings_or_exit()
     log = configure(settings, INSTANCE)
     stop = stop_event()
-    presence = Presence("dfp_manager", INSTANCE)
-
-    def receive(message: Message) -> None:
-        connection.acknowledge(message)
-
+    presence = Presence(INSTANCE, INSTANCE)
+    url = settings.redis_url
+    registry = Registry(url.get_secret_value() if url else "redis://127.0.0.1:6379/0")
+    files = FileWriter(settings.results_dir, log)
+    inbox: list[Message] = []
     connection = Connection(
         BrokerAddress.of(settings),
         INSTANCE,
         log=log,
-        on_message=receive,
+        on_message=inbox.append,
+        subscriptions=[
+            Subscription(topics.dfp_commands(), qos=1),
+            Subscription(topics.every_topology(), qos=1),
+            Subscription(topics.every_state(), qos=0),
+        ],
         session=True,
         will=presence.will,
     )
-    reactor = Reactor(connection)
-    while not stop.is_set():
-        presence.beat(connection, time.monotonic())
-        reactor.poll(0.1)
-    connection.close(lambda: presence.farewell(connection))
-    reactor.close()
+    manager = Manager(
+        feeder=settings.feeder,
+        registry=registry,
+        connection=connection,
+        inbox=inbox,
+        presence=presence,
+        reports=Reports(files),
+        log=log,
+    )
+    log.info("starting", feeder=settings.feeder)
+    manager.run(stop.is_set)
+    registry.close()
+    files.close(LAST_WRITES_S)
     log.info("stopped")
     return 0
 

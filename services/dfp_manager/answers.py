@@ -1,0 +1,130 @@
+"""What the manager says: replies to those who asked, and events, lines and logs to the others."""
+
+from dataclasses import replace
+
+import orjson
+
+from schemas import topics
+from schemas.commands import ManagerCommand
+from schemas.errors import ErrorCode, Refusal
+from schemas.programs import ExecutionReport, ProgramEventKind
+from services import requests
+from services.bus import Connection
+from services.dfp_manager import effect
+from services.dfp_manager.acks import InOrder
+from services.dfp_manager.feeders import SILENT_S, Feeder
+from services.dfp_manager.jobs import ANSWER_S, Job
+from services.dfp_manager.reports import Reports
+from services.logs import Log, OncePerTopic
+from services.requests import Done, Request
+
+
+class Answers:
+    """Replies, then acknowledges: what is not answered comes again after a restart."""
+
+    def __init__(self, connection: Connection, acks: InOrder, reports: Reports, log: Log) -> None:
+        self.refused = 0
+        self._connection = connection
+        self._acks = acks
+        self._reports = reports
+        self._log = log
+        self._refusals = OncePerTopic(log, "command_refused")
+
+    def finish(
+        self, job: Job, solver: Feeder | None = None, *, is_overdue: bool = False
+    ) -> float | None:
+        """Tell of a job and answer it; ``solver`` where its newest state has the job in it.
+
+        Returns what an execution took off in kW, where it has begun and that was seen.
+        """
+        report = _report(job, solver) if solver is not None and job.executes else None
+        self._tell(job, report)
+        if job.request is not None:
+            version = solver.version if solver is not None else None
+            self.answer(job.request, _outcome(job, report, is_overdue=is_overdue), version)
+        has_begun = job.decision.change is not None and job.decision.change.events
+        return report.total_shed_kw if report is not None and has_begun else None
+
+    def answer(
+        self,
+        request: Request[ManagerCommand],
+        outcome: Done | Refusal,
+        version: int | None = None,
+    ) -> None:
+        """Reply, and acknowledge the command."""
+        if isinstance(outcome, Refusal):
+            self.refused += 1
+            self._refusals.warn(request.message.topic, f"{outcome.code}: {outcome.message}")
+        requests.reply(self._connection, request, outcome, version)
+        self._acks.done(request.message)
+
+    def _tell(self, job: Job, report: ExecutionReport | None) -> None:
+        change = job.decision.change
+        if change is None:
+            return
+        for happened in change.events:
+            event = happened
+            if event.event is ProgramEventKind.EXECUTED and report is not None:
+                event = event.model_copy(update={"total_shed_kw": report.total_shed_kw})
+            payload = event.model_dump_json().encode()
+            self._connection.publish(topics.program_event(job.feeder), payload, qos=1)
+            self._log.info(f"program_{event.event}", **event.model_dump(exclude={"event", "at"}))
+            self._reports.happened(event, change.program, report)
+
+
+def feeder_unknown(feeder_id: str) -> Refusal:
+    return Refusal.of_field(
+        ErrorCode.FEEDER_NOT_FOUND, "feeder", f"there is no feeder {feeder_id!r}"
+    )
+
+
+def store_away() -> Refusal:
+    return Refusal.of_field(
+        ErrorCode.SERVICE_UNAVAILABLE, "store", "it is away; nothing was changed"
+    )
+
+
+def store_silent() -> Refusal:
+    return Refusal.of_field(
+        ErrorCode.NO_REPLY, "store", "it has not said in time whether the change was made"
+    )
+
+
+def solver_away(feeder_id: str) -> Refusal:
+    return Refusal.of_field(
+        ErrorCode.SERVICE_UNAVAILABLE,
+        "solver",
+        f"no state of {feeder_id!r} has come for {SILENT_S:g} s; nothing was changed",
+    )
+
+
+def _report(job: Job, solver: Feeder) -> ExecutionReport | None:
+    """What an execution did; None where a state cannot be read."""
+    change = job.decision.change
+    if change is None:
+        return None
+    runs = change.program.executions
+    try:
+        before, after = orjson.loads(job.before), orjson.loads(solver.state)
+        return effect.report(
+            before, after, change.program, runs[-1].revision if runs else job.revision
+        )
+    except (orjson.JSONDecodeError, effect.NoState):
+        return None
+
+
+def _outcome(job: Job, report: ExecutionReport | None, *, is_overdue: bool) -> Done | Refusal:
+    done = job.decision.done
+    if report is not None:
+        message = f"{done.message}; shed {report.total_shed_kw:g} kW"
+        return Done(message, done.buses, report.model_dump(mode="json"))
+    if job.executes:
+        return Refusal.of_field(
+            ErrorCode.NO_REPLY,
+            "solver",
+            f"the program is in force from revision {job.revision} of the adjustments on and will "
+            f"be applied; no state that could be read has shown it within {ANSWER_S:g} s",
+        )
+    if is_overdue:
+        return replace(done, message=f"{done.message}; the solver has not applied it yet")
+    return done

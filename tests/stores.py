@@ -1,0 +1,141 @@
+"""A real store for tests, to be killed and started again, and a way to it that can fail."""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal, Self
+
+import redis
+
+from flexfeeder import embedded, ports
+from flexfeeder.testing import wait_until
+
+Fault = Literal["request lost", "request late", "reply lost"]
+
+
+class Store:
+    """The embedded store on a free port of its own; it keeps what it has when it is killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = ports.free_port()
+        self._command = embedded._store_command(folder, self.port)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start it, and wait until it serves."""
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        wait_until(self._serves, "the store serves")
+
+    def kill(self) -> None:
+        """Kill -9."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        """Let it take connections, and answer nothing."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    def client(self) -> "redis.Redis":
+        return redis.Redis.from_url(self.url)
+
+    def _serves(self) -> bool:
+        with suppress(redis.RedisError), self.client() as client:
+            return bool(client.ping())
+        return False
+
+
+class Way:
+    """A port that leads to a store. The next script that is run through it may be lost, come late,
+    or its reply may be lost; or no connection is let through at all.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.is_closed = False
+        self.fault: Fault | None = None
+        self.late: list[bytes] = []
+        self._store = store
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._threads = [threading.Thread(target=self._accept)]
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Those who use it are to have closed their connections."""
+        self.is_closed = True
+        self._listener.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        self._listener.close()
+
+    def deliver_late(self) -> None:
+        """What was held back reaches the store now."""
+        for request in self.late:
+            with self._to_store() as store:
+                store.sendall(request)
+                assert store.recv(65_536), "the store answers"
+        self.late.clear()
+
+    def _to_store(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self._store.port), timeout=10)
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # it is shut down
+            while True:
+                client, _ = self._listener.accept()
+                if self.is_closed:
+                    client.close()
+                    continue
+                thread = threading.Thread(target=self._serve, args=[client])
+                self._threads.append(thread)
+                thread.start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, suppress(OSError), self._to_store() as store:
+            fault = None
+            while True:
+                ready, _, _ = select.select([client, store], [], [])
+                if store in ready:
+                    reply = store.recv(1 << 20)
+                    if not reply or fault == "reply lost":
+                        return
+                    client.sendall(reply)
+                if client in ready:
+                    request = client.recv(1 << 20)
+                    if b"EVALSHA" in request:
+                        fault, self.fault = self.fault, None
+                    if fault == "request late":
+                        self.late.append(request)
+                    if not request or fault in {"request late", "request lost"}:
+                        return
+                    store.sendall(request)
