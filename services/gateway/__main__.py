@@ -1,10 +1,7 @@
-"""The gateway process: composes bridge and application, and serves HTTP."""
+"""The gateway process: composes bridge, streams and application, and serves HTTP."""
 
-import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import uvicorn
 
@@ -12,18 +9,10 @@ from schemas.wire import canonical
 from services.bus import BrokerAddress
 from services.gateway.app import create_app
 from services.gateway.bridge import Bridge
+from services.gateway.server import Protocol, Server
+from services.gateway.streams import Streams
 from services.logs import configure
 from services.process import EXIT_BAD_INPUT, settings_or_exit
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its habit of dying of the signal that it has just obeyed."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.handle_exit)
-        yield
 
 
 def main() -> int:
@@ -34,16 +23,17 @@ def main() -> int:
     except OSError as error:
         log.error("port_taken", host=settings.http_host, port=settings.http_port, reason=str(error))
         return EXIT_BAD_INPUT
-    bridge = Bridge(BrokerAddress.of(settings), canonical(settings.feeder), log)
+    streams = Streams(log)
+    bridge = Bridge(BrokerAddress.of(settings), canonical(settings.feeder), streams, log)
     config = uvicorn.Config(
-        create_app(bridge, log),
-        http="httptools",
+        create_app(bridge, streams, log),
+        http=Protocol,
         access_log=False,
         log_config=None,
         timeout_graceful_shutdown=1,
     )
     log.info("listening", url=f"http://{settings.http_host}:{settings.http_port}")
-    _Server(config).run(sockets=[listener])
+    Server(config, on_shutdown=streams.close).run(sockets=[listener])
     log.info("stopped")
     return 0
 

@@ -5,15 +5,16 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator
 
-import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from schemas.errors import HTTP_STATUS, Detail, ErrorCode, Refusal
-from services.gateway import routes
+from schemas.errors import ErrorCode, Refusal
+from services.gateway import answers, events, health, programs, reads, writes
 from services.gateway.bridge import Bridge
+from services.gateway.openapi import Documentation
+from services.gateway.streams import Streams
 from services.logs import Log
 
 DESCRIPTION = """A live digital twin of an electricity distribution feeder.
@@ -23,8 +24,10 @@ Every answer is `{"status": "success", "message", "results"}` or
 kvar, voltages in pu of the bus's base."""
 
 
-def create_app(bridge: Bridge, log: Log) -> FastAPI:
-    """Compose the application around a bridge, which lives as long as the application does."""
+def create_app(bridge: Bridge, streams: Streams, log: Log) -> FastAPI:
+    """Compose the application around a bridge, which lives as long as the application does, and
+    the streams that it feeds.
+    """
 
     def ended(task: asyncio.Task[None]) -> None:
         # Without its bridge a gateway only looks alive: it had better start again.
@@ -44,19 +47,31 @@ def create_app(bridge: Bridge, log: Log) -> FastAPI:
     app = FastAPIOffline(
         title="FlexFeeder", description=DESCRIPTION, version="0.1.0", lifespan=lifespan
     )
-    routes.install(app, bridge)
+    routes = Documentation(app)
+    # In the order in which a path is looked for.
+    writes.install(routes, bridge)
+    reads.install(routes, bridge)
+    programs.install(routes, bridge)
+    events.install(routes, bridge, streams)
+    health.install(routes, bridge, streams)
 
     async def failed(_request: Request, error: Exception) -> Response:
         log.error("request_failed", exc_info=error)
-        return _respond(500, ErrorCode.INTERNAL_ERROR, "an error of ours; it is in the log", ())
+        message = "an error of ours; it is in the log"
+        return answers.error(500, ErrorCode.INTERNAL_ERROR, message)
 
     async def refused(request: Request, error: Exception) -> Response:
-        return _error(error) if isinstance(error, Refusal) else await failed(request, error)
+        if isinstance(error, Refusal):
+            return answers.refused(error)
+        return await failed(request, error)
 
-    async def http_error(_request: Request, error: Exception) -> Response:
-        status = error.status_code if isinstance(error, HTTPException) else 500
-        code = _CODES.get(status, ErrorCode.INTERNAL_ERROR)
-        return _respond(status, code, str(getattr(error, "detail", error)), ())
+    async def http_error(request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            return await failed(request, error)
+        code = _CODES.get(error.status_code, ErrorCode.INTERNAL_ERROR)
+        answer = answers.error(error.status_code, code, error.detail)
+        answer.headers.update(error.headers or {})  # which methods are allowed, say
+        return answer
 
     async def gone(_request: Request, _error: Exception) -> Response:
         return Response(status_code=499)  # nobody is there to read it
@@ -69,17 +84,3 @@ def create_app(bridge: Bridge, log: Log) -> FastAPI:
 
 
 _CODES = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED, 400: ErrorCode.NOT_JSON}
-
-
-def _error(refusal: Refusal) -> Response:
-    return _respond(HTTP_STATUS[refusal.code], refusal.code, refusal.message, refusal.details)
-
-
-def _respond(status: int, code: ErrorCode, message: str, details: tuple[Detail, ...]) -> Response:
-    body = {
-        "status": "error",
-        "code": code.value,
-        "message": message,
-        "details": [detail.model_dump() for detail in details],
-    }
-    return Response(orjson.dumps(body), status_code=status, media_type="application/json")

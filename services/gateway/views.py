@@ -1,5 +1,9 @@
-"""Views of a feeder's newest state, as pure functions of the parsed documents."""
+"""Views of a feeder's newest state, as pure functions of the parsed documents.
 
+What they return is described in :mod:`services.gateway.results`.
+"""
+
+from collections.abc import Iterator
 from typing import Any
 
 from schemas.wire import canonical
@@ -70,12 +74,53 @@ def voltage_profile(state: Document, topology: Document) -> Document:
     }
 
 
+def transformers(state: Document, topology: Document) -> list[Document]:
+    """Every transformer, whom it serves, and what relief holds down for its sake."""
+    areas = {canonical(f"neighbourhood_{a['number']}"): a for a in topology["neighbourhoods"]}
+    held: dict[str, list[Document]] = {}
+    for bus_name, kind, element in _elements(state):
+        for zone in element["held_by"]:
+            held.setdefault(canonical(zone), []).append(
+                {
+                    "bus": bus_name,
+                    "element": element["name"],
+                    "kind": kind,
+                    "wanted_kw": element["available_kw" if kind == "generator" else "demand_kw"],
+                    "set_kw": element["set_kw"],
+                }
+            )
+    result = []
+    for transformer in state["transformers"]:
+        zone = canonical(transformer["name"])
+        area = areas.get(zone) if transformer["kind"] == "service" else None
+        result.append(
+            {
+                **transformer,
+                "neighbourhood": area["number"] if area else None,
+                "buses": area["buses"] if area else None,
+                "holds": held.get(zone, []),
+            }
+        )
+    return result
+
+
 def violations(state: Document) -> Document:
-    """Everything that is over a limit now."""
+    """Everything that is over a limit now, or does not do as it is told."""
     return {
         "version": state["version"],
         "voltages": state["voltage_profile"]["violations"],
         "transformers": [t for t in state["transformers"] if t["status"] != "OK"],
+        "not_following": [
+            {
+                "bus": bus_name,
+                "element": element["name"],
+                "kind": kind,
+                "kw": element["kw"],
+                "held_by": element["held_by"],
+            }
+            for bus_name, kind, element in _elements(state)
+            if element["not_following"]
+        ],
     }
 
 
@@ -106,3 +151,11 @@ def minimal(state: Document, buses: tuple[str, ...]) -> Document:
         "management_status": state["management_status"],
         "bus_details": [b for b in state["bus_details"] if b["bus"] in touched],
     }
+
+
+def _elements(state: Document) -> Iterator[tuple[str, str, Document]]:
+    """Bus, kind and document of each load, device and generator."""
+    for details in state["bus_details"]:
+        for kind in ("load", "device", "generator"):
+            for element in details[f"{kind}s"]:
+                yield details["bus"], kind, element
