@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from schemas.topics import is_name
 from services.settings import Settings, SettingsError
 
 
@@ -75,6 +76,36 @@ def meters(seed: int, speed: float, interval: float) -> None:
     from flexfeeder.meters import run  # noqa: PLC0415
 
     run(discovered(_settings()), seed=seed, speed=speed, interval_s=interval)
+
+
+@main.command()
+@click.option("--bus", required=True, help="Its bus.")
+@click.option("--name", required=True, help="Its name, as it was added (/add_device).")
+@click.option("--kw", type=_Finite(min=0, max=1e6), required=True, help="What it draws if free.")
+@click.option("--kvar", type=_Finite(min=-1e6, max=1e6), default=0.0, show_default=True)
+@click.option("--interval", type=_Finite(min=0.01), default=1.0, show_default=True, help="s.")
+@click.option("--late", type=_Finite(min=0), default=0.0, help="Seconds it takes to follow.")
+@click.option("--follows/--ignores", default=True, help="Whether it keeps to setpoints.")
+@click.option("-n", "--count", type=int, help="Stop after so many readings.")
+def device(
+    *,
+    bus: str,
+    name: str,
+    kw: float,
+    kvar: float,
+    interval: float,
+    late: float,
+    follows: bool,
+    count: int | None,
+) -> None:
+    """Simulate one device: it publishes what it draws, and keeps to its setpoint."""
+    from flexfeeder.device import Habits, run  # noqa: PLC0415
+    from flexfeeder.discovery import discovered  # noqa: PLC0415
+
+    for what in (bus, name):
+        if not is_name(what):
+            raise click.BadParameter(f"{what!r} is no name")
+    run(discovered(_settings()), bus, name, Habits(kw, kvar, interval, late, follows), count)
 
 
 @main.command()

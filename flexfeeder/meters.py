@@ -18,9 +18,10 @@ from typing import Any
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from flexfeeder.simulation import MeteredLoad, Setpoint, Timelapse, measure, metered_load
+from flexfeeder.simulation import MeteredLoad, Timelapse, measure, metered_load
 from schemas import topics
 from schemas.readings import Reading, ReadingBatch
+from schemas.setpoints import Setpoint
 from schemas.topology import Topology
 from schemas.wire import canonical
 from services.bus import BrokerAddress, Connection, Message, Subscription

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from flexfeeder.profiles import Profile, relative_demand
+from schemas.setpoints import Setpoint
 
 COMMERCIAL_FROM_KW = 60.0
 """Loads of at least this nominal demand, and all three-phase ones, follow the G0 profile."""
@@ -25,14 +26,6 @@ class MeteredLoad:
     profile: Profile
     scale: float
     shift: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class Setpoint:
-    """What a device is asked to keep to; None where it is free."""
-
-    max_kw: float | None = None
-    pf: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +63,16 @@ def measure(
     """
     share = relative_demand(load.profile, at + load.shift) * load.scale
     demand_kw = load.nominal_kw * share * max(0.0, 1.0 + chance.gauss(0.0, JITTER))
+    kvar = demand_kw * load.nominal_kvar / load.nominal_kw if load.nominal_kw else 0.0
+    return obeying(demand_kw, kvar, setpoint)
+
+
+def obeying(demand_kw: float, demand_kvar: float, setpoint: Setpoint) -> Measurement:
+    """What is measured of something that would draw so much (kW, kvar), and keeps to a setpoint."""
     kw = demand_kw if setpoint.max_kw is None else min(demand_kw, setpoint.max_kw)
-    kvar = kw * load.nominal_kvar / load.nominal_kw if load.nominal_kw else 0.0
-    if setpoint.pf is not None and setpoint.pf > 0:
-        most = abs(kw) * math.tan(math.acos(min(1.0, setpoint.pf)))
+    kvar = demand_kvar * kw / demand_kw if demand_kw else demand_kvar
+    if setpoint.pf is not None:
+        most = abs(kw) * math.tan(math.acos(setpoint.pf))
         kvar = max(-most, min(most, kvar))
     return Measurement(kw=round(kw, 4), kvar=round(kvar, 4), demand_kw=round(demand_kw, 4))
 

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from flexfeeder.profiles import Profile, relative_demand
-from flexfeeder.simulation import MeteredLoad, Setpoint, Timelapse, measure, metered_load
+from flexfeeder.simulation import MeteredLoad, Timelapse, measure, metered_load
+from schemas.setpoints import Setpoint
 
 WINTER_EVENING = datetime(2026, 1, 14, 18, 30)
 STEADY = MeteredLoad("1", "Load_1", 40.0, 20.0, Profile.HOUSEHOLD, 1.0, timedelta())
