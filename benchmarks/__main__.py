@@ -4,12 +4,14 @@ import os
 import platform
 import sys
 
-from benchmarks import cycle, memory, readings, rest_write, startup
+from benchmarks import cycle, equipment, memory, readings, rest_write, startup, writes
 from benchmarks.figures import HEAD
 
 QUESTIONS = {
     "cycle": cycle.run,
+    "equipment": equipment.run,
     "rest_write": rest_write.run,
+    "writes": writes.run,
     "readings": readings.run,
     "memory": memory.run,
     "startup": startup.run,

@@ -1,5 +1,6 @@
 """What the solver adds to the engine: set all loads, solve, read, encode, publish."""
 
+import tempfile
 from pathlib import Path
 from typing import Self
 
@@ -7,16 +8,17 @@ from benchmarks.figures import Row, percentile, progress, times_ms
 from flexfeeder.testing import MOSQUITTO, mosquitto
 from schemas.readings import Reading
 from services.bus import BrokerAddress, Connection
+from services.files import FileWriter
 from services.logs import configure
 from services.presence import Presence
 from services.reactor import Reactor
 from services.settings import Settings
-from services.solver.demand import Demand
-from services.solver.document import StateDocument
 from services.solver.engine import Engine, dss
 from services.solver.feeder import Feeder
 from services.solver.intake import Intake
 from services.solver.owner import Owner
+from services.solver.reports import Reports
+from services.solver.twin import Twin
 
 COUNT = 2000
 WARM_UP = 200
@@ -59,20 +61,20 @@ class Solver:
         feeder = Feeder.load(Path("feeders"), feeder_id)
         engine = Engine(feeder)
         self._loads = engine.circuit.loads
-        self._demand = demand = Demand(self._loads, {})
+        self.twin = Twin(feeder, engine)
         self._connection = Connection(
             BrokerAddress("127.0.0.1", port), "bench", log=log, on_message=lambda _: None
         )
         self._reactor = Reactor(self._connection)
+        files = FileWriter(Path(tempfile.mkdtemp(prefix="flexfeeder-bench-")), log)
         self.owner = Owner(
             feeder=feeder.id,
-            engine=engine,
-            demand=demand,
-            document=StateDocument(feeder.id, feeder.config, engine.circuit, demand.in_force()),
-            intake=Intake(feeder.id, demand, log),
+            twin=self.twin,
+            intake=Intake(feeder.id, self.twin.demand, log),
             presence=Presence("solver", "solver-bench", feeder.id),
             commands=self._connection,
             inbox=[],
+            reports=lambda newest: Reports(files, newest),
             fence=0,
             solve_hz=20,
             log=log,
@@ -90,7 +92,7 @@ class Solver:
         """A reading for every load."""
         for load in self._loads:
             reading = Reading(kw=load.kw * share, kvar=load.kvar * share)
-            self._demand.take_reading(load.bus, load.name, reading, at, retained=False)
+            self.twin.demand.take_reading(load.bus, load.name, reading, at, retained=False)
 
     def bare_cycle(self, share: float) -> None:
         """The same sets, solve and reads on the engine alone, by its public calls."""

@@ -115,8 +115,10 @@ class _Echo:
         self._back.set()
 
 
-def request(connection: http.client.HTTPConnection, path: str, body: dict[str, Any]) -> bytes:
-    connection.request("POST", path, json.dumps(body))
+def request(
+    connection: http.client.HTTPConnection, path: str, body: dict[str, Any], method: str = "POST"
+) -> bytes:
+    connection.request(method, path, json.dumps(body))
     response = connection.getresponse()
     content = response.read()
     if response.status != 200:
