@@ -54,7 +54,7 @@ ACCEPTED = Message(
     {
         "request_id": "r-17",
         "status": "success",
-        "message": "load Load_1 pinned to 5 kW",
+        "message": "load Load_1 at bus 1 pinned to 5 kW",
         "version": 1_000_000_061,
         "buses": ["1"],
         "results": None,

@@ -36,13 +36,14 @@ def _run_simulation(_command: RunSimulation, _demand: Demand) -> Done:
 
 def _set_load(command: SetLoad, demand: Demand) -> Done:
     buses = demand.pin(command.bus_name, command.load_name, command.new_kw, command.new_kvar)
-    return Done(f"load {command.load_name} pinned to {command.new_kw:g} kW", buses)
+    what = f"load {command.load_name} at bus {buses[0]}"
+    return Done(f"{what} pinned to {command.new_kw:g} kW", buses)
 
 
 def _release_load(command: ReleaseLoad, demand: Demand) -> Done:
     buses = demand.release(command.bus_name, command.load_name)
-    what = f"load {command.load_name}" if command.load_name else f"loads of bus {buses[0]}"
-    return Done(f"{what} released", buses)
+    what = f"load {command.load_name} at" if command.load_name else "loads of"
+    return Done(f"{what} bus {buses[0]} released", buses)
 
 
 def _set_factor(command: SetFactor, demand: Demand) -> Done:

@@ -27,7 +27,7 @@ from services.solver import handlers
 from services.solver.findings import Finding
 from services.solver.intake import Intake
 from services.solver.reports import Reports
-from services.solver.twin import Twin
+from services.solver.twin import Cycle, Twin
 
 REPUBLISH_S = 1.0
 """The state goes out at least this often, so that a lost message heals."""
@@ -77,6 +77,8 @@ class Owner:
         self._readings_due = 0.0
         self._republish_due = 0.0
         self._state = b""
+        self._cycle: Cycle | None = None
+        """The newest cycle, until what it did is told."""
         self._converged = True
         self._figures = {
             "fence": float(fence),
@@ -128,7 +130,7 @@ class Owner:
         self._readings_due = time.monotonic() + self._solve_interval
         self._figures["cycles"] += 1
         self._figures["solves"] += cycle.solves
-        self._reports.relief(cycle.relieved, cycle.actions, now)
+        self._cycle = cycle
         taken = time.perf_counter() - started
         self._figures["cycle_ms"] = round(1000 * taken, 3)
         if cycle.converged != self._converged:
@@ -214,7 +216,10 @@ class Owner:
         at = time.time()
         for _, outcome in decided:
             if isinstance(outcome, Done):
-                self._reports.done(outcome.message, outcome.buses, at)
+                self._reports.done(outcome.message, at)
+        if self._cycle is not None:
+            self._reports.relief(self._cycle.relieved, self._cycle.actions, at)
+            self._cycle = None
         if events := self._twin.take_alerts(now):
             self._reports.alerts(events, at)
             for event, finding in events:

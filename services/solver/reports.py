@@ -37,10 +37,9 @@ class Reports:
             self._written = newest
             self._files.replace(LATEST, lambda: latest(orjson.loads(newest)))
 
-    def done(self, message: str, buses: Sequence[str], at: float) -> None:
+    def done(self, message: str, at: float) -> None:
         """A command took effect; ``at`` in epoch seconds."""
-        where = f" [bus {', '.join(buses)}]" if buses else ""
-        self._append(at, "command", message + where)
+        self._append(at, "command", message)
 
     def alerts(self, events: Iterable[tuple[AlertEvent, Finding]], at: float) -> None:
         for event, finding in events:

@@ -120,7 +120,7 @@ class Loop:
         habits: Callable[[int], Habits],
         devices: tuple[tuple[str, str, float], ...] = (),
         scale: float = 1.0,
-        generator: tuple[str, str, float] | None = None,
+        generator: GeneratorAddition | None = None,
     ) -> None:
         self.feeder = Feeder.load(FEEDERS, "ieee123")
         self.twin = Twin(self.feeder, Engine(self.feeder))
@@ -137,9 +137,9 @@ class Loop:
                 chance = random.Random(f"{element.bus}/{element.name}")
                 self.meters[element.bus, element.name] = Meter(kw, kvar, of, chance)
         if generator is not None:
-            at, name, kw = generator
-            self.demand.add_generator(GeneratorAddition(bus_name=at, generator_name=name, kw=kw))
-            self.meters[at, name] = Meter(kw, 0.0, habits(len(self.meters)), random.Random(name))
+            (at,), name = self.demand.add_generator(generator)
+            plant = Meter(generator.kw, generator.kvar or 0.0, habits(0), random.Random(name))
+            self.meters[at, name] = plant
         self.now_s = 0
         self.sent: dict[Address, list[tuple[int, Setpoint | None]]] = defaultdict(list)
         self.readings: dict[str, int] = defaultdict(int)
@@ -578,7 +578,7 @@ class TestRelief:
     )
     def test_export_is_curtailed_once(self, habits: Habits, most: int, tells: bool) -> None:
         """400 kW where 120 kW are drawn, behind 150 kVA: about 258 kW are let through."""
-        plant = ("19", "plant", 400.0)
+        plant = GeneratorAddition(bus_name="19", generator_name="plant", kw=400.0)
         loop = Loop((), everyone(habits._replace(tells=tells)), generator=plant)
         loop.settle(HOUR_S // 4)
         assert loop.counts() == {("19", "plant"): pytest.approx(1, abs=most - 1)}
@@ -587,6 +587,29 @@ class TestRelief:
         assert found["set_kw"] == pytest.approx(400.0 if habits.late_s is None else 258.0, abs=1.0)
         assert found["not_following"] is (habits.late_s is None)
         assert loop.drawn("19") == pytest.approx(found["kw"], abs=0.5)
+
+    @pytest.mark.parametrize(
+        ("habits", "most"),
+        [(AT_ONCE._replace(every_s=(1.0, 5.0)), 1), (LATE, 2), (NEVER, 1)],
+        ids=["at-once", "late", "never"],
+    )
+    def test_overvoltage_is_curtailed_once(self, habits: Habits, most: int) -> None:
+        """120 kW and 220 kvar at the end of a long phase: about 105 kW are let through."""
+        plant = GeneratorAddition(
+            bus_name="114", generator_name="plant", kw=120.0, kvar=220.0, phase="A"
+        )
+        loop = Loop((), everyone(habits), generator=plant)
+        loop.settle(HOUR_S // 4)
+        assert loop.counts() == {("114", "plant"): pytest.approx(1, abs=most - 1)}
+        (found,) = bus(loop.state(), "114")["generators"]
+        disobeys = habits.late_s is None
+        assert found["set_kw"] == pytest.approx(120.0 if disobeys else 105.4, abs=1.0)
+        assert found["not_following"] is disobeys
+        assert found["held_by"] == ["overvoltage"]
+        begun = [kind for _, event, kind, _ in loop.events if event == "begin"]
+        assert begun.count(AlertKind.NOT_FOLLOWING) <= 1
+        status = loop.state()["management_status"]["status"]
+        assert status == ("ALERT" if disobeys else "OK")
 
     def test_it_ends_with_the_overload_and_does_not_come_back(self) -> None:
         """Demand falls to 60 %, which is 84 % of the rating: every setpoint is lifted, once."""

@@ -6,9 +6,9 @@ from services.requests import Done, _encoded
 
 
 def test_an_accepted_command_is_answered_with_its_version_and_buses() -> None:
-    done = Done("load Load_1 pinned to 5 kW", ("1",))
+    done = Done("load Load_1 at bus 1 pinned to 5 kW", ("1",))
     assert Accepted.model_validate_json(_encoded("r-1", done, 7)) == Accepted(
-        request_id="r-1", message="load Load_1 pinned to 5 kW", version=7, buses=("1",)
+        request_id="r-1", message="load Load_1 at bus 1 pinned to 5 kW", version=7, buses=("1",)
     )
 
 
