@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from schemas.alerts import AlertEvent, AlertKind
+from schemas.alerts import AlertEvent
 from schemas.programs import Adjustments
+from services.solver.asking import Asking
 from services.solver.bus_rule import ReliefCap
 from services.solver.demand import Demand, GenerationInForce
 from services.solver.document import VOLTAGE_TOLERANCE_PU, Stamp, StateDocument
-from services.solver.elements import Element, Held, Kind
+from services.solver.elements import Kind
 from services.solver.engine import Engine
 from services.solver.feeder import Feeder
 from services.solver.findings import AlertBook, Finding
@@ -48,11 +49,12 @@ class Twin:
             {area.number: area.buses for area in feeder.config.neighbourhoods},
         )
         self.revision = 0
+        """Revision of the adjustments in force."""
         self.findings: list[Finding] = []
+        """Everything that is wrong in the newest state."""
         self._alerts = AlertBook()
         self._zones = Zones(circuit, feeder.config)
         self._position = np.array([zone.position for zone in self._zones.zones], dtype=np.intp)
-        self.setpoints = Setpoints(automatic=[zone.name for zone in self._zones.zones])
         self._limits = Limits(
             self._zones.zones, feeder.config.voltage_limits.max_pu, VOLTAGE_TOLERANCE_PU
         )
@@ -63,19 +65,21 @@ class Twin:
                 if zone.transformer is not None
             }
         )
+        self._asking = Asking(self.demand, self._zones, self._limits)
         self._document = StateDocument(feeder.id, feeder.config, circuit, self.demand.loads)
         self._held = Relief.NOTHING_HELD
         self._touched = {demand.row: demand for demand in self.demand.demands()}
         """What has changed since it was last shown, by row; likewise the generators."""
         self._touched_generators: dict[int, GenerationInForce] = {}
-        self._asked: set[int] = set()
-        """Rows that have a setpoint."""
-        self._not_following: dict[Element, Finding] = {}
         self._solution = engine.blank()
 
+    @property
+    def setpoints(self) -> Setpoints:
+        return self._asking.setpoints
+
     def adjust(self, adjustments: Adjustments) -> bool:
-        """Put these programs in force; False where they are older than those that are."""
-        if adjustments.revision < self.revision:
+        """Put these programs in force; False where they are no newer than those that are."""
+        if adjustments.revision <= self.revision:
             return False
         self.revision = adjustments.revision
         self.demand.adjust(adjustments)
@@ -93,15 +97,14 @@ class Twin:
         loading[self._position] = np.abs(relief.measured.zone_kva)
         stamp = Stamp(version, now, self.demand.oldest_reading_at())
         state, self.findings = self._document.update(
-            self._solution, loading, stamp, relief.actions, list(self._not_following.values())
+            self._solution, loading, stamp, relief.actions, self._asking.findings
         )
         relieved = frozenset(
             name
             for names in (*relief.load_held_by.values(), *relief.generator_held_by.values())
             for name in names
         )
-        converged = self._solution.converged
-        return Cycle(state, converged, relief.solves, relieved, relief.actions)
+        return Cycle(state, self._solution.converged, relief.solves, relieved, relief.actions)
 
     def take_alerts(self, now: float) -> list[tuple[AlertEvent, Finding]]:
         """The alerts that begin or end by the newest state; ``now`` in seconds of any clock."""
@@ -113,25 +116,22 @@ class Twin:
             return
         self._engine.place(placements)
         self._document.body.place(placements)
+        zones = self._zones
         for element, connection, machine, is_there in placements:
-            if not is_there:
-                self.setpoints.forget(element)
-                self._not_following.pop(element, None)
-            if machine is not None:
-                self._touched_generators.pop(element.row, None)
+            row, is_generator = element.row, machine is not None
+            self._asking.forget(element, is_generator=is_generator)
+            if is_generator:
+                self._touched_generators.pop(row, None)
+                self._held = self._held.without_generator(row)
+                zones.remove_generator(row)
                 if is_there:
-                    self._zones.place_generator(element.row, element.bus, connection.nodes)
-                else:
-                    self._zones.remove_generator(element.row)
-                    self._held = self._held.without_generator(element.row)
+                    zones.place_generator(row, element.bus, connection.nodes)
             else:
-                self._touched.pop(element.row, None)
-                self._asked.discard(element.row)
+                self._touched.pop(row, None)
+                self._held = self._held.without_load(row)
+                zones.remove_load(row)
                 if is_there:
-                    self._zones.place_load(element.row, element.bus, connection.nodes)
-                else:
-                    self._zones.remove_load(element.row)
-                    self._held = self._held.without_load(element.row)
+                    zones.place_load(row, element.bus, connection.nodes)
 
     def _solve(self, caps: Caps, controls: bool) -> Measured:
         """Solve with these caps of relief in force."""
@@ -160,8 +160,9 @@ class Twin:
         zones = self._zones
         shiftables = []
         for demand in self.demand.demands():
-            if demand.kw > 0 and not self.demand.consumer(demand.row).not_following:
-                is_device = self.demand.consumer(demand.row).kind is Kind.DEVICE
+            element = self.demand.consumer(demand.row)
+            if demand.kw > 0 and not element.not_following:
+                is_device = element.kind is Kind.DEVICE
                 shiftables.append(
                     Shiftable(
                         row=demand.row,
@@ -181,48 +182,15 @@ class Twin:
 
     def _show(self, relief: Relief, now: float) -> None:
         """Bring document and setpoints up to what relief has decided."""
-        if relief.caps.loads or relief.caps.generators:
-            # The same caps once more, with the names of those who ask.
-            self.demand.relieve(
-                _named(relief.caps.loads, relief.load_held_by),
-                _named(relief.caps.generators, relief.generator_held_by),
-            )
+        if self._asking.name_caps(relief):
             self._take_changed()
         touched, generators = self._touched, self._touched_generators
         self._document.body.set_demand(touched.values())
         self._document.body.set_generation(generators.values())
-        for row, demand in touched.items():
-            is_asked = demand.max_kw is not None or demand.pf is not None
-            if is_asked or row in self._asked:
-                element = self.demand.consumer(row)
-                self.setpoints.ask(element, Held(demand.max_kw, demand.pf), demand.asked_by, now)
-                self._note(element, demand.kw, demand.max_kw, demand.not_following)
-                (self._asked.add if is_asked else self._asked.discard)(row)
-        for row, produced in generators.items():
-            element = self.demand.generator(row)
-            self.setpoints.ask(element, Held(produced.max_kw, None), produced.asked_by, now)
-            self._note(element, produced.kw, produced.max_kw, produced.not_following)
+        self._asking.ask(touched.values(), generators.values(), now)
         touched.clear()
         generators.clear()
-
-    def _note(self, element: Element, kw: float, max_kw: float | None, not_following: bool) -> None:
-        if not_following:
-            who = f"{element.kind.value} {element.name} at bus {element.bus}"
-            asked = 0.0 if max_kw is None else max_kw
-            self._not_following[element] = Finding(
-                AlertKind.NOT_FOLLOWING,
-                who,
-                f"not following: {who} is at {kw:.3f} kW, asked to keep to {asked:.3f} kW",
-                kw,
-                max_kw,
-            )
-        else:
-            self._not_following.pop(element, None)
 
 
 def _unnamed(caps: Mapping[int, float]) -> dict[int, ReliefCap]:
     return {row: ReliefCap(kw, ()) for row, kw in caps.items()}
-
-
-def _named(caps: Mapping[int, float], zones: Mapping[int, tuple[str, ...]]) -> dict[int, ReliefCap]:
-    return {row: ReliefCap(kw, zones[row]) for row, kw in caps.items()}
