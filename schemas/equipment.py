@@ -3,6 +3,7 @@
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
 
 from schemas.envelope import Body, Envelope
 from schemas.wire import POWER_LIMIT, Kvar, Name, PowerFactor, misfit
@@ -29,6 +30,16 @@ Phase = Annotated[
     WithJsonSchema({"enum": ["A", "B", "C", "a", "b", "c", 1, 2, 3]}),
 ]
 """A phase by its letter, or by its number 1 to 3."""
+
+def _no_truth(model: Any) -> Any:
+    """``true`` equals 1 in Python, and means nothing here."""
+    if isinstance(model, bool):
+        raise PydanticCustomError("int_type", "Input should be a valid integer")
+    return model
+
+
+Model = Annotated[Literal[1, 2, 3, 4, 5, 7], BeforeValidator(_no_truth)]
+"""OpenDSS's number of a generator's model."""
 
 PhaseCount = Annotated[int, Field(ge=1, le=3)]
 
@@ -70,7 +81,7 @@ class GeneratorAddition(Body):
     kv: Annotated[float, Field(ge=0.1, le=500, allow_inf_nan=False)] | None = None
     phases: PhaseCount | None = None
     phase: Phase | None = None
-    model: Literal[1, 2, 3, 4, 5, 7] = 1
+    model: Model = 1
     vmin_pu: Annotated[float, Field(gt=0, lt=2, allow_inf_nan=False)] = 0.9
     vmax_pu: Annotated[float, Field(gt=0, lt=2, allow_inf_nan=False)] = 1.1
     generator_name: Name | None = None

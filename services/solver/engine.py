@@ -183,30 +183,35 @@ class Engine:
     def solve(self, *, controls: bool = True) -> Solution:
         """Solve, with regulators and capacitors acting unless ``controls`` is false.
 
-        A solve that does not converge, or gives what no feeder can, returns the last good one
-        marked as not converged, and leaves the engine fit to try again: from a cold start, with
-        the taps of the last good solve.
+        What does not converge from the voltages of the last solve is tried once more from a cold
+        start: they may be what spoils it. If that fails too, or gives what no feeder can, the
+        last good solution is returned, marked as not converged, and the engine is left fit to
+        try again, with the taps of that solution.
         """
-        if not controls:
-            dss.Solution.ControlMode(_CONTROLS_OFF)
-        try:
-            dss.Solution.Solve()
-            converged = bool(dss.Solution.Converged())
-        except dss.DSSException:
-            # The limit of control iterations ends in an exception and leaves Converged() true.
-            converged = False
-        finally:
-            if not controls:
-                dss.Solution.ControlMode(_CONTROLS_ACT)
-        iterations = int(dss.Solution.Iterations())
-        self._placing.settle()
-        solution = self._read(iterations) if converged else None
+        dss.Solution.ControlMode(_CONTROLS_ACT if controls else _CONTROLS_OFF)
+        solution, iterations = self._try()
+        if solution is None:
+            self._start_cold(controls=controls)
+            self._set_taps(self._last.taps)
+            solution, iterations = self._try()
         if solution is None:
             self._start_cold()
             self._set_taps(self._last.taps)
             return replace(self._last, converged=False, iterations=iterations)
         self._last = solution
         return solution
+
+    def _try(self) -> tuple[Solution | None, int]:
+        """One solve, and its iterations; None where it gives nothing to go by."""
+        try:
+            dss.Solution.Solve()
+            converged = bool(dss.Solution.Converged())
+        except dss.DSSException:
+            # The limit of control iterations ends in an exception and leaves Converged() true.
+            converged = False
+        iterations = int(dss.Solution.Iterations())
+        self._placing.settle()
+        return (self._read(iterations) if converged else None), iterations
 
     def _set_load(self, row: int, kw: float, kvar: float) -> None:
         dss.Loads.Idx(row + 1)
@@ -303,10 +308,10 @@ class Engine:
             raise FeederError(self._feeder.master, ["defines no circuit"])
         self._start_cold()
 
-    def _start_cold(self) -> None:
+    def _start_cold(self, *, controls: bool = True) -> None:
         """Forget the voltages of the last solve, which may be what spoils the next one."""
         dss.Solution.Mode(0)
-        dss.Solution.ControlMode(_CONTROLS_ACT)
+        dss.Solution.ControlMode(_CONTROLS_ACT if controls else _CONTROLS_OFF)
         dss.Solution.Convergence(_TOLERANCE)
         dss.Solution.MaxIterations(_ITERATIONS)
         dss.Solution.MaxControlIterations(_CONTROL_ITERATIONS)

@@ -78,6 +78,9 @@ class Plan:
                 change = complex(loading_kva[zone] - self.loading_kva[zone])
                 gain = (change * given.conjugate()).real / abs(given) ** 2
                 self._gain[zone] = min(max(gain, _GAINS[0]), _GAINS[1])
+        # What seemed to be the nearest a zone gets may have been far off; only those of which
+        # everything was asked have no more to give.
+        self.short = {z for z in self.short if self.level[z] >= len(self._roles(z))}
         self.know(loading_kva)
 
     def settle(self) -> bool:

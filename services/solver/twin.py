@@ -34,6 +34,8 @@ class Cycle:
     relieved: frozenset[str]
     """Names of the zones that relief acts on."""
     actions: tuple[str, ...]
+    is_over: bool
+    """True where a zone is over its rating all the same; another cycle may do better."""
 
 
 class Twin:
@@ -104,7 +106,14 @@ class Twin:
             for names in (*relief.load_held_by.values(), *relief.generator_held_by.values())
             for name in names
         )
-        return Cycle(state, self._solution.converged, relief.solves, relieved, relief.actions)
+        return Cycle(
+            state,
+            self._solution.converged,
+            relief.solves,
+            relieved,
+            relief.actions,
+            bool(relief.over),
+        )
 
     def take_alerts(self, now: float) -> list[tuple[AlertEvent, Finding]]:
         """The alerts that begin or end by the newest state; ``now`` in seconds of any clock."""
