@@ -16,7 +16,10 @@ MinPower = Annotated[float, Field(ge=0, le=POWER_LIMIT, allow_inf_nan=False)]
 
 Description = Annotated[str, Field(max_length=500)]
 
-ProgramNumber = Annotated[int, Field(ge=1)]
+ProgramNumber = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+HIGHEST_REVISION = 10**15 - 1
+"""Of adjustments; a thousand a second would take 30 000 years to get there."""
 
 
 class Registration(Body):
@@ -202,7 +205,7 @@ class ProgramInForce(WireModel):
 class Adjustments(WireModel):
     """Everything in force on a feeder, retained; a lower revision than the last is ignored."""
 
-    revision: Annotated[int, Field(ge=0)]
+    revision: Annotated[int, Field(ge=0, le=HIGHEST_REVISION)]
     programs: tuple[ProgramInForce, ...] = ()
 
 

@@ -76,11 +76,6 @@ def adjustments(feeder: str) -> str:
     return f"{ROOT}/{feeder}/adjustments"
 
 
-def every_adjustments() -> str:
-    """Filter for the adjustments of all feeders."""
-    return f"{ROOT}/+/adjustments"
-
-
 def alert(feeder: str) -> str:
     return f"{ROOT}/{feeder}/alert"
 

@@ -45,6 +45,10 @@ def read(message: Message, commands: Mapping[str, TypeAdapter[C]], now: datetime
     request_id: str | None = None
     reply_topic = message.response_topic
     try:
+        if message.retained:
+            raise Refusal.of_field(
+                ErrorCode.INVALID_VALUE, "message", "a command is never retained; clear the topic"
+            )
         command = decode(message.topic, message.payload, commands)
         request_id = command.request_id
         reply_topic = _reply_topic(message.response_topic, command.reply_to)

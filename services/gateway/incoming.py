@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from schemas.envelope import LARGEST_COMMAND
 from schemas.errors import ErrorCode, Refusal
@@ -32,6 +33,10 @@ async def read_body(request: Request) -> bytes:
 def validated(adapter: TypeAdapter[T], body: bytes) -> T:
     """The body as its model; an empty one counts as ``{}``."""
     if len(body) > LARGEST_COMMAND:
+        try:
+            from_json(body)
+        except ValueError:
+            raise Refusal(ErrorCode.NOT_JSON, "the message is not valid JSON") from None
         raise Refusal.of_field(
             ErrorCode.INVALID_VALUE, "body", f"{len(body)} bytes; no valid request is that long"
         )

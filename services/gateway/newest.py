@@ -5,11 +5,10 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import orjson
 from pydantic import ValidationError
 
 from schemas import topics
-from schemas.state import VERSIONS_PER_FENCE, version_of
+from schemas.state import VERSIONS_PER_FENCE, State, version_of
 from schemas.topology import Topology
 
 MOST_FEEDERS = 200
@@ -78,6 +77,10 @@ class Newest:
             if _may_keep(feeder, self.topologies):
                 self.topologies[feeder] = payload
 
+    def forget(self, feeder: str) -> None:
+        """Make room for the state that the solver publishes next."""
+        self.states.pop(feeder, None)
+
     def drop_above(self, feeder: str, fence: float) -> None:
         """Forget a state that no solver can surpass: the store that counted it has been reset."""
         held = self.states.get(feeder)
@@ -94,7 +97,6 @@ def _may_keep(feeder: str, kept: Mapping[str, object]) -> bool:
 def _is_state(feeder: str, body: bytes) -> bool:
     """True if the whole of it reads as a state of that feeder."""
     try:
-        state = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        return State.model_validate_json(body).feeder == feeder
+    except ValidationError:
         return False
-    return isinstance(state, dict) and state["feeder"] == feeder and "bus_details" in state

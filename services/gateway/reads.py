@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import orjson
 from fastapi import Request, Response
@@ -24,6 +25,8 @@ from services.gateway.results import (
     Violations,
     VoltageProfileView,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +125,9 @@ def _install_state(routes: Documentation, bridge: Bridge) -> None:
 def _install_bus(routes: Documentation, bridge: Bridge) -> None:
     async def get_bus(request: Request) -> Response:
         bus = name_in_path(request, "bus")
-        state, topology = _documents(bridge, feeder_meant(request, bridge))
-        found = views.bus(state, topology, bus)
+        feeder = feeder_meant(request, bridge)
+        state, topology = _documents(bridge, feeder)
+        found = _viewed(bridge, feeder, lambda: views.bus(state, topology, bus))
         if found is None:
             raise Refusal.of_field(ErrorCode.BUS_NOT_FOUND, "bus", f"there is no bus {bus!r}")
         return success(f"bus {found['bus']}", orjson.dumps(found))
@@ -149,15 +153,17 @@ def _install_bus(routes: Documentation, bridge: Bridge) -> None:
 def _install_feeders(routes: Documentation, bridge: Bridge) -> None:
     async def get_feeders(_request: Request) -> Response:
         states, topologies = bridge.newest.states, bridge.newest.topologies
-        found = [
-            views.feeder(
+
+        def line(name: str) -> views.Document:
+            return views.feeder(
                 name,
                 parsed(states[name].body) if name in states else None,
                 parsed(topologies[name]) if name in topologies else None,
                 online=bridge.services.is_online(f"solver-{name}"),
             )
-            for name in sorted({bridge.default_feeder, *states, *topologies})
-        ]
+
+        names = sorted({bridge.default_feeder, *states, *topologies})
+        found = [_viewed(bridge, name, partial(line, name)) for name in names]
         return success(f"{len(found)} feeders", orjson.dumps(found))
 
     operation = Operation(
@@ -174,8 +180,10 @@ def _install_feeders(routes: Documentation, bridge: Bridge) -> None:
 
 def _endpoint(read: Read, bridge: Bridge) -> Endpoint:
     async def endpoint(request: Request) -> Response:
-        state, topology = _documents(bridge, feeder_meant(request, bridge))
-        return success(read.summary, orjson.dumps(read.view(state, topology)))
+        feeder = feeder_meant(request, bridge)
+        state, topology = _documents(bridge, feeder)
+        found = _viewed(bridge, feeder, lambda: read.view(state, topology))
+        return success(read.summary, orjson.dumps(found))
 
     return endpoint
 
@@ -195,8 +203,25 @@ def newest_state(bridge: Bridge, feeder: str) -> HeldState:
     return held
 
 
+def _viewed(bridge: Bridge, feeder: str, view: Callable[[], T]) -> T:
+    """What a view makes of a state. Anybody may publish one that only looks like one, and states
+    are too large to be checked whole as they come.
+
+    Raises:
+        Refusal: 503 where it is none; the solver's next one takes its place.
+
+    """
+    try:
+        return view()
+    except (LookupError, TypeError, AttributeError, ValueError):
+        bridge.newest.forget(feeder)
+        raise Refusal.of_field(
+            ErrorCode.SERVICE_UNAVAILABLE, "solver", f"the newest state of {feeder!r} is no state"
+        ) from None
+
+
 def parsed(body: bytes) -> views.Document:
-    """A state or topology that was found to be one when it came."""
+    """A state or topology as a document."""
     document: views.Document = orjson.loads(body)
     return document
 

@@ -27,6 +27,7 @@ class Asking:
         self._generator_caps: dict[int, ReliefCap] = {}
         self._asked: set[int] = set()
         """Rows of loads and devices that have a setpoint."""
+        self._exact: set[int] = set()
         self._not_following: dict[Element, Finding] = {}
 
     @property
@@ -43,6 +44,12 @@ class Asking:
         else:
             self._load_caps.pop(element.row, None)
             self._asked.discard(element.row)
+
+    def be_exact(self, elements: Iterable[Element]) -> None:
+        """Send the next setpoints of these to the last digit: what they are asked has changed,
+        and not only their demand.
+        """
+        self._exact.update(element.row for element in elements)
 
     def name_caps(self, relief: Relief) -> bool:
         """Put the caps of relief in force under the names of those who ask; False if there are
@@ -89,13 +96,20 @@ class Asking:
             is_asked = demand.max_kw is not None or demand.pf is not None
             if is_asked or demand.row in asked:
                 element = self._demand.consumer(demand.row)
-                self.setpoints.ask(element, Held(demand.max_kw, demand.pf), demand.asked_by, now)
+                self.setpoints.ask(
+                    element,
+                    Held(demand.max_kw, demand.pf),
+                    demand.asked_by,
+                    now,
+                    is_exact=demand.row in self._exact,
+                )
                 self._note(element, demand.kw, demand.max_kw, demand.not_following)
                 (asked.add if is_asked else asked.discard)(demand.row)
         for produced in generation:
             element = self._demand.generator(produced.row)
             self.setpoints.ask(element, Held(produced.max_kw, None), produced.asked_by, now)
             self._note(element, produced.kw, produced.max_kw, produced.not_following)
+        self._exact.clear()
 
     def _note(self, element: Element, kw: float, max_kw: float | None, not_following: bool) -> None:
         if not_following:

@@ -81,6 +81,8 @@ class Demand:
         self._load_relief: Mapping[int, ReliefCap] = {}
         self._generator_relief: Mapping[int, ReliefCap] = {}
         self._metered: set[Element] = set()
+        self._above: set[Element] = set()
+        """Those that were read above their setpoint, and perhaps no longer are."""
         self._changed: set[Element] = set()
         self._placements: list[Placement] = []
 
@@ -162,16 +164,33 @@ class Demand:
         found.read(reading, at, arrived_at)
         if at != -math.inf:
             self._metered.add(found)
+        if found.is_above:
+            self._above.add(found)
         self._changed.add(found)
         return ReadingOutcome.ACCEPTED
 
-    def adjust(self, adjustments: Adjustments) -> None:
-        """Put these programs in force, and no others; buses that there are not are left out."""
+    def lapse(self, now: float) -> None:
+        """Lose patience with those who have been above their setpoints for too long; ``now`` in
+        epoch seconds.
+        """
+        self._changed.update(element for element in self._above if element.lapse(now))
+        self._above = {element for element in self._above if element.is_above}
+
+    def adjust(self, adjustments: Adjustments) -> list[Element]:
+        """Put these programs in force, and no others; buses that there are not are left out.
+
+        Returns the loads and devices at buses where that changes anything.
+        """
         rules = rules_by_bus(adjustments.programs)
-        for bus in {*rules, *self._rules}:
-            if rules.get(bus) != self._rules.get(bus):
-                self._changed.update(self._roster.consumers_at(bus))
+        concerned = [
+            element
+            for bus in {*rules, *self._rules}
+            if rules.get(bus) != self._rules.get(bus)
+            for element in self._roster.consumers_at(bus)
+        ]
         self._rules = rules
+        self._changed.update(concerned)
+        return concerned
 
     def relieve(self, loads: Mapping[int, ReliefCap], generators: Mapping[int, ReliefCap]) -> None:
         """Have relief hold these rows of loads and devices, and of generators, and no others."""
@@ -291,6 +310,7 @@ class Demand:
             self._changed.add(element)
         else:
             self._metered.discard(element)
+            self._above.discard(element)
             self._changed.discard(element)
         if canonical(element.bus) in self._rules:
             self._changed.update(self._roster.consumers_at(element.bus))

@@ -53,9 +53,6 @@ class Power(NamedTuple):
     kvar: float
 
 
-NOTHING = Power(0.0, 0.0)
-
-
 class Held(NamedTuple):
     """What an element is asked to keep to: most kW and power factor, None where it is free."""
 
@@ -85,6 +82,7 @@ class Element:
     __slots__ = (
         "_above_since",
         "_former",
+        "_metered",
         "bus",
         "factor",
         "held",
@@ -112,6 +110,8 @@ class Element:
         self.held = FREE
         self.not_following = False
         self._above_since: float | None = None
+        self._metered: Power | None = None
+        """What was read last under a setpoint, whatever it meant."""
         self._former: dict[float, float] = {}
         """Setpoints in kW that have been replaced, each with until when it may be obeyed."""
 
@@ -148,6 +148,7 @@ class Element:
         if self.held is FREE and not any(until >= arrived_at for until in self._former.values()):
             self.reading = self.power(reading.kw, reading.kvar)
             return
+        self._metered = self.power(reading.kw, reading.kvar)
         self._watch(reading.kw, arrived_at)
         self.reading = self._demanded(reading, arrived_at)
 
@@ -158,10 +159,11 @@ class Element:
         is_above = held.max_kw is not None and kw > OBEYS_TO * held.max_kw
         if self.not_following:
             pass  # as metered, whatever it tells
-        elif reading.demand_kw is not None and (held is not FREE or self._obeys(kw, arrived_at)):
-            kw = reading.demand_kw
         elif self._obeys(kw, arrived_at) or (is_above and kw < known.kw):
-            return self.reading  # there, or on its way down
+            # There, or on its way down.
+            if reading.demand_kw is None:
+                return self.reading
+            kw = reading.demand_kw
         if kvar is None:
             return self.power(kw, None)
         if _obeys_pf(held, reading.kw, kvar):
@@ -198,6 +200,22 @@ class Element:
             self._above_since = arrived_at
         elif arrived_at - self._above_since >= PATIENCE_S:
             self.not_following = True
+
+    @property
+    def is_above(self) -> bool:
+        """True from a reading above the setpoint on, until there is one that is not."""
+        return self._above_since is not None
+
+    def lapse(self, now: float) -> bool:
+        """Lose patience with an element whose newest reading has been above its setpoint for too
+        long; True where that is news.
+        """
+        since = self._above_since
+        if since is None or self.not_following or now - since < PATIENCE_S:
+            return False
+        self.not_following = True
+        self.reading = self._metered
+        return True
 
 
 def _keeps_to(most: float | None, kw: float) -> bool:

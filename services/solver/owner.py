@@ -38,11 +38,17 @@ LONGEST_WAIT_S = 0.1
 MOST_RETRIES = 3
 """Cycles that follow one that left a zone over its rating: they start nearer to its relief."""
 
+LAPSE_S = 1.0
+"""How often it is looked who has been above his setpoint for too long."""
+
 SETPOINTS_A_ROUND = 16
 """Setpoints that go out before commands are looked at again."""
 
 LARGEST_ADJUSTMENTS = 4 << 20
 """Bytes of adjustments that are still read."""
+
+LONGEST_LEAP = 10**9
+"""How far ahead a revision may be: one that nobody could surpass would end all programs."""
 
 _ADJUSTMENTS = TypeAdapter(Adjustments)
 
@@ -79,6 +85,7 @@ class Owner:
         self._log = log
         self._readings_due = 0.0
         self._retries = 0
+        self._lapse_due = 0.0
         self._republish_due = 0.0
         self._state = b""
         self._cycle: Cycle | None = None
@@ -112,10 +119,10 @@ class Owner:
 
     def take_setpoint(self, message: Message) -> None:
         """What the broker has kept from before, and is not in force, is cleared."""
-        address = topics.address_of(message.topic)
-        if not message.retained or not message.payload or address is None:
+        if not message.retained or not message.payload:
             return
-        if not self._twin.setpoints.are_in_force(*address):
+        in_force = self._twin.setpoints.in_force(topics.address_of(message.topic))
+        if in_force is None or message.topic != topics.setpoint(self._feeder, *in_force):
             self._commands.clear(message.topic)
 
     def figures(self) -> dict[str, float]:
@@ -179,6 +186,9 @@ class Owner:
                 requests.reply(self._commands, request, outcome, self._version)
             for message in batch:
                 self._commands.acknowledge(message)
+        if now >= self._lapse_due:
+            self._lapse_due = now + LAPSE_S
+            self._twin.demand.lapse(time.time())
         self._tell(decided, now)
         self._presence.beat(self._commands, now, self.figures)
 
@@ -206,6 +216,9 @@ class Owner:
             adjustments = _ADJUSTMENTS.validate_json(message.payload)
         except ValidationError as error:
             self._refusals.warn(message.topic, Refusal.of_validation(error).message)
+            return False
+        if adjustments.revision > self._twin.revision + LONGEST_LEAP:
+            self._refusals.warn(message.topic, f"revision {adjustments.revision} is a leap")
             return False
         return self._twin.adjust(adjustments)
 

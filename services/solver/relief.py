@@ -117,7 +117,7 @@ class _Cycle:
             self._solve(taps_move=True)
             if self._measured.converged:
                 self._has_converged = True
-                self._plan.know(self._measured.zone_kva)
+                self._plan.know(self._measured.zone_kva, self._drawn())
                 self._balance(keep=0)
         if self._measured.converged:
             self._curtail_for_voltage()
@@ -177,9 +177,13 @@ class _Cycle:
             if not self._measured.converged and not self._recovers(keep):
                 break
             learn = self._plan.learn if self._has_converged else self._plan.know
-            learn(self._measured.zone_kva)
+            learn(self._measured.zone_kva, self._drawn())
             self._has_converged = True
         return solved
+
+    def _drawn(self) -> Complexes:
+        """What elements drew in the newest solve."""
+        return self._elements.drawn(self._measured.load_kva, self._measured.generator_kva)
 
     def _recovers(self, keep: int) -> bool:
         """After a solve that did not converge: take back what was asked, or, where nothing ever

@@ -35,11 +35,22 @@ class Setpoints:
     def __init__(self, automatic: Collection[str] = ()) -> None:
         self._automatic = frozenset(automatic)
         self._sent: dict[tuple[str, str], tuple[Held, str]] = {}
+        self._spelled: dict[tuple[str, str], tuple[str, str]] = {}
         self._asked_by: dict[tuple[str, str], tuple[str, ...]] = {}
         self._changes: dict[tuple[str, str], Change] = {}
 
-    def ask(self, element: Element, held: Held, held_by: tuple[str, ...], now: float) -> None:
-        """Have an element keep to this; ``now`` in epoch seconds."""
+    def ask(
+        self,
+        element: Element,
+        held: Held,
+        held_by: tuple[str, ...],
+        now: float,
+        *,
+        is_exact: bool = False,
+    ) -> None:
+        """Have an element keep to this; ``now`` in epoch seconds. Small moves are not sent, unless
+        ``is_exact``.
+        """
         key = _key(element.bus, element.name)
         reason = ", ".join(held_by)[:LONGEST_REASON]
         sent = self._sent.get(key)
@@ -50,10 +61,13 @@ class Setpoints:
                 element.hold(FREE, now, for_now=for_now)
             return
         self._asked_by[key] = held_by
-        if sent is not None and sent[1] == reason and _is_near(sent[0], held):
+        sendable = _sendable(held)
+        is_near = sent is not None and not is_exact and _is_near(sent[0], held)
+        if sent == (sendable, reason) or (is_near and sent is not None and sent[1] == reason):
             return
-        held = _sendable(held)
+        held = sendable
         self._sent[key] = held, reason
+        self._spelled[key] = element.bus, element.name
         setpoint = Setpoint(max_kw=held.max_kw, pf=held.pf, reason=reason)
         self._changes[key] = Change(element.bus, element.name, setpoint)
         element.hold(held, now)
@@ -73,12 +87,12 @@ class Setpoints:
     def has_changes(self) -> bool:
         return bool(self._changes)
 
-    def are_in_force(self, bus: str, element: str) -> bool:
-        """True while the element has a setpoint."""
-        return _key(bus, element) in self._sent
+    def in_force(self, address: tuple[str, str] | None) -> tuple[str, str] | None:
+        """Bus and name, as they are spelled, of an element that has a setpoint; else None."""
+        return None if address is None else self._spelled.get(_key(*address))
 
     def _lift(self, key: tuple[str, str], element: Element) -> None:
-        del self._sent[key], self._asked_by[key]
+        del self._sent[key], self._asked_by[key], self._spelled[key]
         self._changes[key] = Change(element.bus, element.name, None)
 
 

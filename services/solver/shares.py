@@ -58,9 +58,12 @@ class Plan:
         self._asked = np.zeros(len(elements.pair_zone) + 1)
         self._keep()
 
-    def know(self, loading_kva: Complexes) -> None:
-        """Start from this loading, by zone, of a solve with the present shares."""
+    def know(self, loading_kva: Complexes, drawn_kva: Complexes) -> None:
+        """Start from this loading, by zone, of a solve with the present shares, and from what
+        elements drew in it: who is free draws as the voltage lets him.
+        """
         self.loading_kva = loading_kva
+        self._free_kva = np.where(self.shares > 0.0, self._free_kva, drawn_kva)
         self._known_kva = self._drawn(self.shares)
 
     def begin(self, loading_kva: Complexes) -> None:
@@ -68,9 +71,9 @@ class Plan:
         self.loading_kva = loading_kva
         self._known_kva = self._free_kva
 
-    def learn(self, loading_kva: Complexes) -> None:
+    def learn(self, loading_kva: Complexes, drawn_kva: Complexes) -> None:
         """Take over a solve with the present shares, and what they have done to each zone."""
-        drawn = self._drawn(self.shares)
+        drawn = np.where(self.shares > 0.0, self._drawn(self.shares), drawn_kva)
         for zone in self.level:
             members = self._elements.members(zone)
             given = complex((drawn[members] - self._known_kva[members]).sum())
@@ -81,7 +84,7 @@ class Plan:
         # What seemed to be the nearest a zone gets may have been far off; only those of which
         # everything was asked have no more to give.
         self.short = {z for z in self.short if self.level[z] >= len(self._roles(z))}
-        self.know(loading_kva)
+        self.know(loading_kva, drawn_kva)
 
     def settle(self) -> bool:
         """Find the least levels that bring every zone to its aim.

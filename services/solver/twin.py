@@ -84,7 +84,7 @@ class Twin:
         if adjustments.revision <= self.revision:
             return False
         self.revision = adjustments.revision
-        self.demand.adjust(adjustments)
+        self._asking.be_exact(self.demand.adjust(adjustments))
         names = [program.name for program in adjustments.programs]
         self._document.body.set_programs(adjustments.revision, names, self.demand.programs_by_bus())
         return True

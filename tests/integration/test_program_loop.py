@@ -319,7 +319,7 @@ class TestConstantDemand:
                 assert not each["not_following"]
         for address in loop.meters:
             assert loop.sent[address][-1] == (stopped_at, None)
-            assert not loop.twin.setpoints.are_in_force(*address)
+            assert loop.twin.setpoints.in_force(address) is None
         assert state["adjustments"]["programs"] == []
 
     def test_a_program_that_is_executed_again_and_again(self) -> None:
@@ -623,6 +623,6 @@ class TestRelief:
         assert relieved[0]
         assert not relieved[-1]
         for address in loop.meters:
-            assert not loop.twin.setpoints.are_in_force(*address)
+            assert loop.twin.setpoints.in_force(address) is None
             lifted = [setpoint for _, setpoint in loop.sent[address] if setpoint is None]
             assert len(lifted) == (1 if loop.sent[address] else 0)

@@ -8,12 +8,14 @@ import orjson
 import pytest
 
 from schemas.replies import ServiceStatus
+from services.gateway.examples import STATE
 from services.gateway.newest import MOST_FEEDERS, PLAUSIBLE_STEP, HeldState, Newest
 from services.gateway.roster import LARGEST_STATUS, MOST_SERVICES, Roster
 
 
 def state(version: int, feeder: str = "f") -> bytes:
-    return orjson.dumps({"feeder": feeder, "version": version, "bus_details": []})
+    rest = {name: value for name, value in STATE.items() if name not in {"feeder", "version"}}
+    return orjson.dumps({"feeder": feeder, "version": version, **rest})
 
 
 @pytest.fixture

@@ -223,7 +223,7 @@ class TestSubscribe:
             "bus_name",
         )
 
-    @pytest.mark.parametrize("number", [2, 10**30])
+    @pytest.mark.parametrize("number", [2, 10**9])
     def test_an_unknown_number_is_refused(self, number: int) -> None:
         asked = SubscriptionChange(bus_name="1", dfp_number=number)
         assert_refused(

@@ -166,12 +166,12 @@ class TestLifting:
     def test_one_is_in_force_until_it_is_lifted(self) -> None:
         """And found in any case, as the topics of a broker may have it."""
         setpoints, load = Setpoints(), load_1()
-        assert not setpoints.are_in_force("1", "Load_1")
+        assert setpoints.in_force(("1", "Load_1")) is None
         ask(setpoints, load, 20.0)
-        assert setpoints.are_in_force("1", "LOAD_1")
-        assert not setpoints.are_in_force("2", "Load_1")
+        assert setpoints.in_force(("1", "LOAD_1")) is not None
+        assert setpoints.in_force(("2", "Load_1")) is None
         ask(setpoints, load, None)
-        assert not setpoints.are_in_force("1", "Load_1")
+        assert setpoints.in_force(("1", "Load_1")) is None
 
     def test_what_a_program_lifts_is_over(self) -> None:
         """20 kW are demand from the next reading on."""
@@ -195,7 +195,7 @@ class TestLifting:
         ask(setpoints, load, 20.0)
         setpoints.forget(load)
         assert setpoints.take_changes(9) == [Change("1", "Load_1", None)]
-        assert not setpoints.are_in_force("1", "Load_1")
+        assert setpoints.in_force(("1", "Load_1")) is None
 
     def test_an_element_that_was_never_held_is_forgotten_without_a_word(self) -> None:
         setpoints = Setpoints()
@@ -268,4 +268,4 @@ class TestTakingChanges:
             setpoint = heard.get(element.name)
             found = FREE if setpoint is None else Held(setpoint.max_kw, setpoint.pf)
             assert found == element.held
-            assert setpoints.are_in_force(element.bus, element.name) == (setpoint is not None)
+            assert (setpoints.in_force((element.bus, element.name)) is None) == (setpoint is None)
