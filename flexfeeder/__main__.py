@@ -86,7 +86,7 @@ def meters(seed: int, speed: float, interval: float) -> None:
 @click.option("--interval", type=_Finite(min=0.01), default=1.0, show_default=True, help="s.")
 @click.option("--late", type=_Finite(min=0), default=0.0, help="Seconds it takes to follow.")
 @click.option("--follows/--ignores", default=True, help="Whether it keeps to setpoints.")
-@click.option("-n", "--count", type=int, help="Stop after so many readings.")
+@click.option("-n", "--count", type=click.IntRange(min=0), help="Stop after so many readings.")
 def device(
     *,
     bus: str,
@@ -110,7 +110,7 @@ def device(
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print whole states, not a line each.")
-@click.option("-n", "--count", type=int, help="Stop after so many states.")
+@click.option("-n", "--count", type=click.IntRange(min=0), help="Stop after so many states.")
 def watch(*, as_json: bool, count: int | None) -> None:
     """Print the feeder's state as it comes."""
     from flexfeeder.discovery import discovered  # noqa: PLC0415

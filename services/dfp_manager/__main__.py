@@ -32,13 +32,21 @@ def main() -> int:
         INSTANCE,
         log=log,
         on_message=inbox.append,
-        subscriptions=[
-            Subscription(topics.dfp_commands(), qos=1),
-            Subscription(topics.every_topology(), qos=1),
-            Subscription(topics.every_state(), qos=0),
-        ],
+        subscriptions=[Subscription(topics.dfp_commands(), qos=1)],
         session=True,
         will=presence.will,
+    )
+    # What is retained comes again at each clean start only: the broker of a session that goes on
+    # takes it for known, and a manager that comes back would not hear which buses there are.
+    feeders = Connection(
+        BrokerAddress.of(settings),
+        f"{INSTANCE}-feeders",
+        log=log,
+        on_message=inbox.append,
+        subscriptions=[
+            Subscription(topics.every_topology(), qos=0),
+            Subscription(topics.every_state(), qos=0),
+        ],
     )
     manager = Manager(
         feeder=settings.feeder,
@@ -50,7 +58,7 @@ def main() -> int:
         log=log,
     )
     log.info("starting", feeder=settings.feeder)
-    manager.run(stop.is_set)
+    manager.run(feeders, stop.is_set)
     registry.close()
     files.close(LAST_WRITES_S)
     log.info("stopped")

@@ -37,13 +37,18 @@ from services.requests import Request
 LONGEST_WAIT_S = 0.1
 """How long the loop may sleep before it looks whether it is to stop."""
 
+SETTLE_S = 2.0
+"""How long after connecting commands wait for the feeder to show itself, before they are answered
+by what is known: it takes a solver a second to say that it is there.
+"""
+
 _COMMAND = topics.dfp_command("").rstrip("/")
 
 
 class Manager:
     """Runs the programs of every feeder for as long as :meth:`run` runs.
 
-    ``inbox`` is where the connection puts its messages.
+    ``inbox`` is where the connections put their messages.
     """
 
     def __init__(
@@ -73,18 +78,25 @@ class Manager:
         """By feeder: the job whose write got no answer from the store."""
         self._noted: list[tuple[str, Callable[[FeederPrograms], FeederPrograms]]] = []
         """By feeder: what is yet to be noted in the registry."""
+        self._early: list[Message] = []
+        """Commands that came before anything was known of the feeder."""
+        self._connected_at: float | None = None
         self._commands = 0
         self._unreadable = OncePerTopic(log, "message_unreadable")
 
-    def run(self, stopping: Callable[[], bool]) -> None:
-        """Serve until ``stopping``; commands are refused until the registry is loaded."""
+    def run(self, feeders: Connection, stopping: Callable[[], bool]) -> None:
+        """Serve until ``stopping``; commands are refused until the registry is loaded.
+
+        ``feeders`` is the connection on which topologies and states come.
+        """
         connection = self._connection
-        reactor = Reactor(connection)
+        reactor = Reactor(feeders, connection)
         try:
             while not stopping():
                 self._round()
                 reactor.poll(LONGEST_WAIT_S)
         finally:
+            feeders.close()
             connection.close(lambda: self._presence.farewell(connection))
             reactor.close()
 
@@ -106,6 +118,10 @@ class Manager:
         with self._connection.together():
             for message in batch:
                 self._take(message, now)
+            if self._early and self._is_settled(now):
+                early, self._early = self._early, []
+                for message in early:
+                    self._take_command(message, now)
             self._give_up(now)
             if self._store.is_loaded:
                 self._keep_in_force(now)
@@ -116,7 +132,10 @@ class Manager:
         self._acks.arrived(message)
         topic = message.topic
         if topic.startswith(_COMMAND):
-            self._take_command(message, now)
+            if self._early or not self._is_settled(now):
+                self._early.append(message)
+            else:
+                self._take_command(message, now)
             return
         feeder = self._feeders.take(topic, message.payload, now, retained=message.retained)
         if feeder is None:
@@ -125,6 +144,17 @@ class Manager:
             for job in self._waiting.take_applied(feeder.id, feeder.applied):
                 self._finish(job, feeder)
         self._acks.done(message)
+
+    def _is_settled(self, now: float) -> bool:
+        """False shortly after connecting, until the feeder's topology and a state have come."""
+        if not self._connection.connected:
+            self._connected_at = None
+            return True
+        if self._connected_at is None:
+            self._connected_at = now
+        feeder = self._feeders.get(self._feeders.default)
+        is_known = feeder.buses is not None and not feeder.is_silent(now)
+        return is_known or now - self._connected_at > SETTLE_S
 
     def _take_command(self, message: Message, now: float) -> None:
         self._commands += 1

@@ -57,6 +57,9 @@ class Reports:
         self._relieved = zones
 
     def close(self) -> None:
+        """Have everything written that is not yet."""
+        self._due = 0.0
+        self.beat(0.0)
         self._files.close(1.0)
 
     def _append(self, at: float, what: str, text: str) -> None:
