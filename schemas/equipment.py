@@ -31,6 +31,7 @@ Phase = Annotated[
 ]
 """A phase by its letter, or by its number 1 to 3."""
 
+
 def _no_truth(model: Any) -> Any:
     """``true`` equals 1 in Python, and means nothing here."""
     if isinstance(model, bool):

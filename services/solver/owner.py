@@ -41,6 +41,9 @@ MOST_RETRIES = 3
 LAPSE_S = 1.0
 """How often it is looked who has been above his setpoint for too long."""
 
+SETPOINTS_AFTER_S = 0.01
+"""How long setpoints wait for those who wait for an answer: both would want the same processors."""
+
 SETPOINTS_A_ROUND = 16
 """Setpoints that go out before commands are looked at again."""
 
@@ -86,6 +89,7 @@ class Owner:
         self._readings_due = 0.0
         self._retries = 0
         self._lapse_due = 0.0
+        self._setpoints_due = 0.0
         self._republish_due = 0.0
         self._state = b""
         self._cycle: Cycle | None = None
@@ -135,12 +139,15 @@ class Owner:
         started = time.perf_counter()
         now = time.time()
         self._version += 1
+        waited = self._twin.setpoints.has_changes
         cycle = self._twin.cycle(self._version, now)
         self._state = cycle.state
         if not cycle.is_over:
             self._retries = 0
         self._publish()
         self._readings_due = time.monotonic() + self._solve_interval
+        if not waited:
+            self._setpoints_due = time.monotonic() + SETPOINTS_AFTER_S
         self._figures["cycles"] += 1
         self._figures["solves"] += cycle.solves
         self._cycle = cycle
@@ -153,9 +160,9 @@ class Owner:
         return taken
 
     def _wait(self) -> float:
-        if self._twin.setpoints.has_changes:
-            return 0.0
         due = self._republish_due
+        if self._twin.setpoints.has_changes:
+            due = min(due, self._setpoints_due)
         if self._twin.demand.has_changed or self._retries:
             due = min(due, self._readings_due)
         return min(LONGEST_WAIT_S, max(0.0, due - time.monotonic()))
@@ -230,7 +237,8 @@ class Owner:
         self, decided: list[tuple[Request[SolverCommand], Done | Refusal]], now: float
     ) -> None:
         """Everything that nobody waits for: setpoints, alerts, files."""
-        for change in self._twin.setpoints.take_changes(SETPOINTS_A_ROUND):
+        is_due = now >= self._setpoints_due
+        for change in self._twin.setpoints.take_changes(SETPOINTS_A_ROUND) if is_due else ():
             topic = topics.setpoint(self._feeder, change.bus, change.element)
             if change.setpoint is None:
                 self._commands.clear(topic)
