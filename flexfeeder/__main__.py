@@ -79,7 +79,7 @@ def meters(seed: int, speed: float, interval: float) -> None:
 
 
 @main.command()
-@click.option("--bus", required=True, help="Its bus.")
+@click.option("--bus", required=True, help="Its bus, as the feeder spells it.")
 @click.option("--name", required=True, help="Its name, as it was added (/add_device).")
 @click.option("--kw", type=_Finite(min=0, max=1e6), required=True, help="What it draws if free.")
 @click.option("--kvar", type=_Finite(min=-1e6, max=1e6), default=0.0, show_default=True)

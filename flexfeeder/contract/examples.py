@@ -133,7 +133,7 @@ ALERT: Json = {
     "feeder": "ieee123",
     "kind": "overload",
     "event": "begin",
-    "subject": "neighbourhood_1",
+    "subject": "transformer neighbourhood_1",
     "at": "2026-11-22T10:00:00.050Z",
     "version": 1_000_000_061,
     "message": "transformer neighbourhood_1 at bus 1 carries 234.5 kVA of 225 kVA (104.2 %)",

@@ -39,7 +39,7 @@ _DEVICE: Example = {
 }
 
 _GENERATOR: Example = {
-    "name": "gen_1",
+    "name": "generator_1",
     "available_kw": 10.0,
     "set_kw": 10.0,
     "kw": 10.0,

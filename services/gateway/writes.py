@@ -147,10 +147,10 @@ WRITES = (
             },
             "in short": {"bus_name": "1", "kw": 100, "phases": 3},
         },
-        "generator gen_1 added at bus 1",
+        "generator generator_1 added at bus 1",
         (ErrorCode.BUS_NOT_FOUND, ErrorCode.ALREADY_EXISTS, ErrorCode.LIMIT_REACHED),
         StateWithGenerator | MinimalStateWithGenerator,
-        {"generator_name": "gen_1", **examples.STATE},
+        {"generator_name": "generator_1", **examples.STATE},
     ),
     Write(
         "/remove_generator",
@@ -159,8 +159,8 @@ WRITES = (
         "Takes the generator off the feeder, with its step-up transformer if it has one.",
         GeneratorRemoval,
         {GeneratorRemoval: RemoveGenerator.command},
-        {"by name": {"generator_name": "gen_1"}},
-        "generator gen_1 removed",
+        {"by name": {"generator_name": "generator_1"}},
+        "generator generator_1 removed",
         (ErrorCode.GENERATOR_NOT_FOUND,),
     ),
     Write(

@@ -83,7 +83,7 @@ class Plan:
                 self._gain[zone] = min(max(gain, _GAINS[0]), _GAINS[1])
         # What seemed to be the nearest a zone gets may have been far off; only those of which
         # everything was asked have no more to give.
-        self.short = {z for z in self.short if self.level[z] >= len(self._roles(z))}
+        self.short = {z for z in self.short if self.level.get(z, 0.0) >= len(self._roles(z))}
         self.know(loading_kva, drawn_kva)
 
     def settle(self) -> bool:

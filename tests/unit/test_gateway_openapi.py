@@ -46,7 +46,7 @@ VERBATIM: list[tuple[str, str, Json]] = [
         },
     ),
     ("post", "/add_generator", {"bus_name": "1", "kw": 100, "phases": 3}),
-    ("post", "/remove_generator", {"generator_name": "gen_1"}),
+    ("post", "/remove_generator", {"generator_name": "generator_1"}),
     (
         "post",
         "/add_device",
