@@ -1,5 +1,7 @@
 """Every command, by the name in its topic: the solver's, and the program manager's."""
 
+from typing import get_args
+
 from pydantic import TypeAdapter
 
 from schemas.equipment import AddDevice, AddGenerator, DisconnectDevice, RemoveGenerator
@@ -28,17 +30,7 @@ SolverCommand = (
 )
 
 SOLVER_COMMANDS: dict[str, TypeAdapter[SolverCommand]] = {
-    model.command: TypeAdapter(model)
-    for model in (
-        RunSimulation,
-        SetLoad,
-        ReleaseLoad,
-        SetFactor,
-        AddDevice,
-        DisconnectDevice,
-        AddGenerator,
-        RemoveGenerator,
-    )
+    model.command: TypeAdapter(model) for model in get_args(SolverCommand)
 }
 """On ``flexfeeder/{feeder}/command/{name}``."""
 
@@ -55,17 +47,6 @@ ManagerCommand = (
 )
 
 MANAGER_COMMANDS: dict[str, TypeAdapter[ManagerCommand]] = {
-    model.command: TypeAdapter(model)
-    for model in (
-        RegisterProgram,
-        UpdateProgram,
-        DeleteProgram,
-        Subscribe,
-        Unsubscribe,
-        ExecuteProgram,
-        StopProgram,
-        ListPrograms,
-        GetProgram,
-    )
+    model.command: TypeAdapter(model) for model in get_args(ManagerCommand)
 }
 """On ``flexfeeder/dfp/command/{name}``."""

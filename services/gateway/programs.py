@@ -46,6 +46,12 @@ from services.gateway.results import DeletedProgram
 
 TAG = "programs"
 
+_SUBSCRIPTIONS: dict[str, dict[str, Any]] = {
+    "by number": {"bus_name": "1", "dfp_number": 1},
+    "by name": {"bus_name": "1", "dfp_name": "peak_shaving"},
+}
+"""Both ways to name the program of a subscription."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProgramWrite:
@@ -95,10 +101,7 @@ PROGRAM_WRITES = (
         "The program is named by its number or by its name. Subscribing again changes nothing.",
         SubscriptionChange,
         Subscribe.command,
-        {
-            "by number": {"bus_name": "1", "dfp_number": 1},
-            "by name": {"bus_name": "1", "dfp_name": "peak_shaving"},
-        },
+        _SUBSCRIPTIONS,
         "bus 1 subscribed to program peak_shaving",
         (ErrorCode.PROGRAM_NOT_FOUND, ErrorCode.BUS_NOT_FOUND),
     ),
@@ -109,10 +112,7 @@ PROGRAM_WRITES = (
         "The program is named by its number or by its name. A running execution lets the bus go.",
         SubscriptionChange,
         Unsubscribe.command,
-        {
-            "by number": {"bus_name": "1", "dfp_number": 1},
-            "by name": {"bus_name": "1", "dfp_name": "peak_shaving"},
-        },
+        _SUBSCRIPTIONS,
         "bus 1 unsubscribed from program peak_shaving",
         (ErrorCode.PROGRAM_NOT_FOUND, ErrorCode.BUS_NOT_FOUND),
     ),
