@@ -157,6 +157,13 @@ class Program(WireModel):
     executions: tuple[Execution, ...]
 
 
+class DeletedProgram(WireModel):
+    """What is left of a program that was deleted."""
+
+    name: str
+    number: int
+
+
 class BusPower(WireModel):
     """What loads and devices of a bus draw, solved; ``pf`` is None where they draw no kW."""
 

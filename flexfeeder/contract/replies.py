@@ -2,7 +2,7 @@
 
 from flexfeeder.contract.channel import Channel, Group, Json, Message, Party
 from schemas import topics
-from schemas.programs import ExecutionReport, Program
+from schemas.programs import DeletedProgram, ExecutionReport, Program
 from schemas.replies import Accepted, Refused
 from schemas.wire import WireModel
 
@@ -11,13 +11,6 @@ class AddedGenerator(WireModel):
     """What is said of a generator that was added."""
 
     generator_name: str
-
-
-class DeletedProgram(WireModel):
-    """What is left of a program that was deleted."""
-
-    name: str
-    number: int
 
 
 _REGISTERED: Json = {

@@ -11,6 +11,7 @@ from services.files import FileWriter
 from services.logs import configure
 from services.presence import Presence
 from services.process import settings_or_exit, stop_event
+from services.store import store_url
 
 INSTANCE = "dfp_manager"
 
@@ -23,8 +24,7 @@ def main() -> int:
     log = configure(settings, INSTANCE)
     stop = stop_event()
     presence = Presence(INSTANCE, INSTANCE)
-    url = settings.redis_url
-    registry = Registry(url.get_secret_value() if url else "redis://127.0.0.1:6379/0")
+    registry = Registry(store_url(settings))
     files = FileWriter(settings.results_dir, log)
     inbox: list[Message] = []
     connection = Connection(

@@ -12,10 +12,9 @@ from typing import Any, cast
 
 import orjson
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from schemas.programs import Program
+from services import store
 from services.dfp_manager.programs import MOST_EXECUTIONS, FeederPrograms
 
 TIMEOUT_S = 1.0
@@ -85,12 +84,7 @@ class Registry:
     """What the store holds, kept in memory, and the only way to change it."""
 
     def __init__(self, redis_url: str) -> None:
-        self._store = redis.Redis.from_url(
-            redis_url,
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._store = store.connect(redis_url, TIMEOUT_S)
         self._write = self._store.register_script(_WRITE)
         self._settle = self._store.register_script(_SETTLE)
         self._held: dict[str, _Held] = {}

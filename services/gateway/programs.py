@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from schemas.envelope import Body
 from schemas.errors import ErrorCode
 from schemas.programs import (
+    DeletedProgram,
     DeleteProgram,
     ExecuteProgram,
     ExecutionReport,
@@ -42,7 +43,6 @@ from services.gateway.openapi import (
     Operation,
 )
 from services.gateway.openapi import name_in_path as name_parameter
-from services.gateway.results import DeletedProgram
 
 TAG = "programs"
 

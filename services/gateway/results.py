@@ -155,13 +155,6 @@ class FeederView(WireModel):
     loads: int | None
 
 
-class DeletedProgram(WireModel):
-    """A program that is no more."""
-
-    name: str
-    number: int
-
-
 class Alive(WireModel):
     """The gateway answers."""
 

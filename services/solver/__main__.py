@@ -21,6 +21,7 @@ from services.solver.owner import Owner
 from services.solver.reports import Reports
 from services.solver.topology import topology
 from services.solver.twin import Twin
+from services.store import store_url
 
 
 def main() -> int:
@@ -105,8 +106,7 @@ def _serve(
 
 def _take_fence(settings: Settings, feeder: str, stop: threading.Event, log: Log) -> int | None:
     """The fencing number of this start, waiting for the store if need be; None when stopped."""
-    url = settings.redis_url
-    register = FenceRegister(url.get_secret_value() if url else "redis://127.0.0.1:6379/0")
+    register = FenceRegister(store_url(settings))
     said = False
     while not stop.is_set():
         try:

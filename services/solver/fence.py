@@ -1,8 +1,8 @@
 """The fencing number of a feeder's owner: each start takes the next one from the store."""
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+
+from services import store
 
 
 class StoreAway(Exception):
@@ -13,12 +13,7 @@ class FenceRegister:
     """Where the fencing numbers are counted. A number taken and not used does no harm."""
 
     def __init__(self, redis_url: str) -> None:
-        self._store = redis.Redis.from_url(
-            redis_url,
-            socket_timeout=2.0,
-            socket_connect_timeout=2.0,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._store = store.connect(redis_url, timeout_s=2.0)
 
     def take(self, feeder: str) -> int:
         """The next fencing number, above every earlier one. Permanent: the key has no TTL.
