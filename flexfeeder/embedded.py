@@ -17,8 +17,10 @@ def embed(settings: Settings) -> tuple[Settings, list[Spec]]:
     specs = []
     update: dict[str, Any] = {}
     data = settings.data_dir
+    taken = (settings.http_port, settings.mqtt_port, settings.mqtt5_port)
+    spare_port5, store_port = ports.free_ports(2, avoid=taken)
     if settings.mqtt_host is None:
-        port5 = settings.mqtt5_port or ports.free_port()
+        port5 = settings.mqtt5_port or spare_port5
         config = data / "broker.toml"
         config.write_text(
             broker.configuration(settings.mqtt_listen, settings.mqtt_port, port5), encoding="utf-8"
@@ -37,16 +39,15 @@ def embed(settings: Settings) -> tuple[Settings, list[Spec]]:
             )
         )
     if settings.redis_url is None:
-        port = ports.free_port()
         store = data / "store"
         store.mkdir(parents=True, exist_ok=True)
-        update["redis_url"] = SecretStr(f"redis://{ports.LOOPBACK}:{port}/0")
+        update["redis_url"] = SecretStr(f"redis://{ports.LOOPBACK}:{store_port}/0")
         specs.append(
             Spec(
                 "store",
-                _store_command(store, port),
+                _store_command(store, store_port),
                 {},
-                lambda _pid: ports.is_open(ports.LOOPBACK, port),
+                lambda _pid: ports.is_open(ports.LOOPBACK, store_port),
             )
         )
     return settings.model_copy(update=update), specs

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import socket
 import urllib.request
+from collections.abc import Collection
 
 import psutil
 
@@ -19,9 +20,24 @@ def reachable(host: str) -> str:
 
 def free_port(host: str = LOOPBACK) -> int:
     """A port that nobody listens on now."""
-    with socket.create_server((host, 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    return free_ports(1, host)[0]
+
+
+def free_ports(
+    count: int, host: str = LOOPBACK, *, avoid: Collection[int | None] = ()
+) -> tuple[int, ...]:
+    """Ports that nobody listens on now, no two alike and none of those to ``avoid``.
+
+    Asked for one after the other, two in ten thousand would be the same.
+    """
+    with contextlib.ExitStack() as held:
+        found: list[int] = []
+        while len(found) < count:
+            server = held.enter_context(socket.create_server((host, 0)))
+            port: int = server.getsockname()[1]
+            if port not in avoid:
+                found.append(port)
+        return tuple(found)
 
 
 def is_open(host: str, port: int) -> bool:

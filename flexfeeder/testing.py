@@ -100,8 +100,8 @@ def system(
     """Run ``flexfeeder up`` on free ports with a data folder of its own, and stop it after."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flexfeeder-")))
-        http_port = ports.free_port()
-        mqtt_port = mqtt5_port = ports.free_port()
+        http_port, mqtt_port = ports.free_ports(2)
+        mqtt5_port = mqtt_port
         settings = {
             "FLEXFEEDER_HTTP_PORT": str(http_port),
             "FLEXFEEDER_DATA_DIR": str(folder / "data"),
@@ -124,7 +124,10 @@ def system(
                 raise RuntimeError(f"flexfeeder up ended:\n{log.read_text(encoding='utf-8')}")
             return running.is_ready()
 
-        wait_until(is_ready, "the system is ready", timeout_s=30.0)
+        try:
+            wait_until(is_ready, "the system is ready", timeout_s=30.0)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}:\n{log.read_text(encoding='utf-8')[-10_000:]}") from None
         if "FLEXFEEDER_MQTT_HOST" not in {**settings, **(env or {})}:
             addresses = orjson.loads((folder / "data/run/system.json").read_bytes())
             mqtt5_port = int(addresses["mqtt5_port"])

@@ -190,7 +190,9 @@ def _check_ports(settings: Settings) -> None:
         if settings.mqtt5_port is not None:
             wanted.append(("MQTT 5", ports.LOOPBACK, settings.mqtt5_port, "FLEXFEEDER_MQTT5_PORT"))
     problems = []
-    for what, host, port, variable in wanted:
+    for index, (what, host, port, variable) in enumerate(wanted):
+        if port in [each[2] for each in wanted[:index]]:
+            problems.append(f"{what} port {port} is wanted twice; give {variable} another")
         if not ports.is_free(host, port):
             by = ports.holder(port)
             problems.append(

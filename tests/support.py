@@ -234,14 +234,14 @@ class Broker:
     """A broker that can be killed and started again on the same port; it forgets everything."""
 
     def __init__(self, kind: str, folder: Path) -> None:
-        self.port = ports.free_port()
+        self.port, port311 = ports.free_ports(2)
         config = folder / "broker.toml"  # the embedded one goes by the suffix
         if kind == "mosquitto":
             assert MOSQUITTO is not None
             config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
             self._command = [MOSQUITTO, "-c", str(config)]
         else:
-            config.write_text(broker.configuration("127.0.0.1", ports.free_port(), self.port))
+            config.write_text(broker.configuration("127.0.0.1", port311, self.port))
             self._command = [sys.executable, "-m", "flexfeeder.broker", str(config)]
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -103,7 +103,7 @@ def up_again(running: System) -> Iterator[str]:
         env={
             **own,
             "FLEXFEEDER_HTTP_PORT": str(running.http_port),
-            "FLEXFEEDER_MQTT_PORT": str(ports.free_port()),
+            "FLEXFEEDER_MQTT_PORT": str(ports.free_ports(1, avoid=[running.http_port])[0]),
             "FLEXFEEDER_DATA_DIR": str(running.data_dir),
             "FLEXFEEDER_RESULTS_DIR": str(running.data_dir.parent / "results"),
             "FLEXFEEDER_FEEDERS_DIR": str(FEEDERS),

@@ -20,10 +20,11 @@ os.execv(sys.executable, [sys.executable, "-m", "flexfeeder", "up"])
 
 def started_ignoring(name: str, folder: Path) -> "subprocess.Popen[bytes]":
     """`up`, as a shell starts it that lets it ignore a signal."""
+    http_port, mqtt_port = ports.free_ports(2)
     env = {
         **os.environ,
-        "FLEXFEEDER_HTTP_PORT": str(ports.free_port()),
-        "FLEXFEEDER_MQTT_PORT": str(ports.free_port()),
+        "FLEXFEEDER_HTTP_PORT": str(http_port),
+        "FLEXFEEDER_MQTT_PORT": str(mqtt_port),
         "FLEXFEEDER_DATA_DIR": str(folder / "data"),
     }
     with (folder / "log").open("wb") as log:

@@ -59,9 +59,10 @@ def talking(request: pytest.FixtureRequest) -> Iterator[System]:
 def environment(folder: Path, **settings: str) -> dict[str, str]:
     """Settings for another ``up``: free ports and a folder of its own unless told."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("FLEXFEEDER_")}
+    http_port, mqtt_port = ports.free_ports(2)
     return env | {
-        "FLEXFEEDER_HTTP_PORT": str(ports.free_port()),
-        "FLEXFEEDER_MQTT_PORT": str(ports.free_port()),
+        "FLEXFEEDER_HTTP_PORT": str(http_port),
+        "FLEXFEEDER_MQTT_PORT": str(mqtt_port),
         "FLEXFEEDER_DATA_DIR": str(folder / "data"),
         "FLEXFEEDER_RESULTS_DIR": str(folder / "results"),
         "FLEXFEEDER_FEEDERS_DIR": str(FEEDERS),
@@ -167,6 +168,12 @@ class TestStart:
         assert f"MQTT port {port}" in ended.stderr
         assert f"pid {shared.pid('broker')}" in ended.stderr
         assert "FLEXFEEDER_MQTT_PORT=" in ended.stderr
+
+    def test_one_port_for_both_is_told(self, tmp_path: Path) -> None:
+        port = str(ports.free_port())
+        ended = up_ends(tmp_path, FLEXFEEDER_HTTP_PORT=port, FLEXFEEDER_MQTT_PORT=port)
+        assert ended.returncode != 0
+        assert f"MQTT port {port} is wanted twice" in ended.stderr
 
     def test_the_way_out_leads_to_a_free_port(self, shared: System, tmp_path: Path) -> None:
         ended = up_ends(tmp_path, FLEXFEEDER_HTTP_PORT=str(shared.http_port))
