@@ -1,6 +1,6 @@
 """What every command has in common: an envelope for its way, around a body that says what for."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AwareDatetime, Field
 
@@ -17,6 +17,9 @@ class Envelope(WireModel):
     """What every command carries beside its body; a 3.1.1 client needs ``reply_to`` to get an
     answer, an MQTT 5 client may use a response topic and correlation data instead.
     """
+
+    command: ClassVar[str]
+    """The name of the command on its topic."""
 
     request_id: RequestId | None = None
     issued_at: AwareDatetime | None = None

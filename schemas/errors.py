@@ -27,6 +27,9 @@ class ErrorCode(StrEnum):
     LIMIT_REACHED = "limit_reached"
     UNKNOWN_COMMAND = "unknown_command"
     REPLY_TOPIC_REFUSED = "reply_topic_refused"
+    REQUEST_IN_PROGRESS = "request_in_progress"
+    REQUEST_ID_REUSED = "request_id_reused"
+    REQUEST_TOO_OLD = "request_too_old"
     DEADLINE_PASSED = "deadline_passed"
     SERVICE_UNAVAILABLE = "service_unavailable"
     NO_REPLY = "no_reply"
@@ -50,6 +53,9 @@ HTTP_STATUS: dict[ErrorCode, int] = {
     ErrorCode.LIMIT_REACHED: 409,
     ErrorCode.UNKNOWN_COMMAND: 404,
     ErrorCode.REPLY_TOPIC_REFUSED: 422,
+    ErrorCode.REQUEST_IN_PROGRESS: 409,
+    ErrorCode.REQUEST_ID_REUSED: 422,
+    ErrorCode.REQUEST_TOO_OLD: 409,
     ErrorCode.DEADLINE_PASSED: 503,
     ErrorCode.SERVICE_UNAVAILABLE: 503,
     ErrorCode.NO_REPLY: 504,

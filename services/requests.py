@@ -7,7 +7,7 @@ the same for all of them.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -17,17 +17,9 @@ from schemas import topics
 from schemas.envelope import LARGEST_COMMAND, Envelope
 from schemas.errors import ErrorCode, Refusal
 from services.bus import Connection, Message
+from services.outcomes import Done, Outcome
 
 C = TypeVar("C", bound=Envelope)
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A command that was accepted: what it did, to which buses, what else its sender is to know."""
-
-    message: str
-    buses: tuple[str, ...] = ()
-    results: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +32,7 @@ class Request(Generic[C]):
     reply_topic: str | None
 
 
-def read(message: Message, commands: Mapping[str, TypeAdapter[C]], now: datetime) -> Request[C]:
+def read(message: Message, commands: Mapping[str, TypeAdapter[C]]) -> Request[C]:
     """The request that a message makes; ``commands`` by their names on the topic."""
     request_id: str | None = None
     reply_topic = message.response_topic
@@ -52,10 +44,6 @@ def read(message: Message, commands: Mapping[str, TypeAdapter[C]], now: datetime
         command = decode(message.topic, message.payload, commands)
         request_id = command.request_id
         reply_topic = _reply_topic(message.response_topic, command.reply_to)
-        if command.deadline is not None and now > command.deadline:
-            raise Refusal.of_field(
-                ErrorCode.DEADLINE_PASSED, "deadline", "it had passed when the command arrived"
-            )
     except Refusal as refusal:
         if request_id is None:
             request_id, reply_to = salvage(message.payload)
@@ -64,10 +52,18 @@ def read(message: Message, commands: Mapping[str, TypeAdapter[C]], now: datetime
     return Request(message, command, request_id, reply_topic)
 
 
+def check_deadline(command: Envelope, now: datetime) -> None:
+    """Refuse a command that comes too late."""
+    if command.deadline is not None and now > command.deadline:
+        raise Refusal.of_field(
+            ErrorCode.DEADLINE_PASSED, "deadline", "it had passed when the command arrived"
+        )
+
+
 def reply(
     connection: Connection,
     request: Request[C],
-    outcome: Done | Refusal,
+    outcome: Outcome,
     version: int | None = None,
 ) -> None:
     """Answer a request, if its sender wants to hear of it on a topic that is for replies.
@@ -142,7 +138,7 @@ def _reply_topic(response_topic: str | None, reply_to: str | None) -> str | None
     return wanted
 
 
-def _encoded(request_id: str | None, outcome: Done | Refusal, version: int | None) -> bytes:
+def _encoded(request_id: str | None, outcome: Outcome, version: int | None) -> bytes:
     """The reply by the contract of ``schemas.replies``, without building its model."""
     if isinstance(outcome, Done):
         return orjson.dumps(

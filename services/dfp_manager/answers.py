@@ -9,14 +9,15 @@ from schemas.commands import ManagerCommand
 from schemas.errors import ErrorCode, Refusal
 from schemas.programs import ExecutionReport, ProgramEventKind
 from services import requests
+from services.acks import InOrder
 from services.bus import Connection
 from services.dfp_manager import effect
-from services.dfp_manager.acks import InOrder
 from services.dfp_manager.feeders import SILENT_S, Feeder
 from services.dfp_manager.jobs import ANSWER_S, Job
 from services.dfp_manager.reports import Reports
 from services.logs import Log, OncePerTopic
-from services.requests import Done, Request
+from services.outcomes import Done
+from services.requests import Request
 
 
 class Answers:

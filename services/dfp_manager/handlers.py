@@ -19,7 +19,7 @@ from schemas.programs import (
 )
 from services.dfp_manager import programs
 from services.dfp_manager.programs import Buses, Change, FeederPrograms
-from services.requests import Done
+from services.outcomes import Done
 
 
 @dataclass(frozen=True, slots=True)

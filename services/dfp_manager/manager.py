@@ -17,9 +17,9 @@ from schemas.errors import Refusal
 from schemas.programs import ExecuteProgram
 from schemas.wire import canonical
 from services import requests
+from services.acks import InOrder
 from services.bus import Connection, Message
 from services.dfp_manager import answers, handlers, programs
-from services.dfp_manager.acks import InOrder
 from services.dfp_manager.answers import Answers
 from services.dfp_manager.feeders import Feeder, Feeders
 from services.dfp_manager.handlers import Context, Decision
@@ -158,10 +158,11 @@ class Manager:
 
     def _take_command(self, message: Message, now: float) -> None:
         self._commands += 1
-        request = requests.read(message, MANAGER_COMMANDS, datetime.now(UTC))
+        request = requests.read(message, MANAGER_COMMANDS)
         try:
             if isinstance(request.command, Refusal):
                 raise request.command
+            requests.check_deadline(request.command, datetime.now(UTC))
             self._carry_out(request, request.command, now)
         except Refusal as refusal:
             self._answers.answer(request, refusal)

@@ -69,6 +69,21 @@ MEANINGS = {
     ErrorCode.LIMIT_REACHED: Meaning(
         "there are as many as there may be", "feeder", "it has as many as it may have"
     ),
+    ErrorCode.REQUEST_IN_PROGRESS: Meaning(
+        "a request with this `Idempotency-Key` is under way; ask again for its answer",
+        "Idempotency-Key",
+        "a request with this key is under way",
+    ),
+    ErrorCode.REQUEST_ID_REUSED: Meaning(
+        "this `Idempotency-Key` was used for something else",
+        "request_id",
+        "it was used for something else",
+    ),
+    ErrorCode.REQUEST_TOO_OLD: Meaning(
+        "so old that nobody remembers whether it was carried out; it is not carried out now",
+        "issued_at",
+        "it may have been carried out already, and is not remembered any more",
+    ),
     ErrorCode.SERVICE_UNAVAILABLE: Meaning(
         "what it takes is away, or has too much to do; nothing was changed",
         "solver",

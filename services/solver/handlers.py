@@ -8,7 +8,7 @@ from schemas.equipment import AddDevice, AddGenerator, DisconnectDevice, RemoveG
 from schemas.errors import ErrorCode, Refusal
 from schemas.loads import ReleaseLoad, RunSimulation, SetFactor, SetLoad
 from schemas.wire import canonical
-from services.requests import Done
+from services.outcomes import Done
 from services.solver.demand import Demand
 
 

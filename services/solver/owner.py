@@ -20,9 +20,10 @@ from schemas.state import VERSIONS_PER_FENCE
 from services import requests
 from services.bus import Connection, Message
 from services.logs import Log, OncePerTopic
+from services.outcomes import Done
 from services.presence import Presence
 from services.reactor import Reactor
-from services.requests import Done, Request
+from services.requests import Request
 from services.solver import handlers
 from services.solver.findings import Finding
 from services.solver.intake import Intake
@@ -200,11 +201,12 @@ class Owner:
         self._presence.beat(self._commands, now, self.figures)
 
     def _decide(self, message: Message) -> tuple[Request[SolverCommand], Done | Refusal]:
-        request = requests.read(message, SOLVER_COMMANDS, datetime.now(UTC))
+        request = requests.read(message, SOLVER_COMMANDS)
         self._figures["commands"] += 1
         try:
             if isinstance(request.command, Refusal):
                 raise request.command
+            requests.check_deadline(request.command, datetime.now(UTC))
             handlers.check(request.command, self._feeder)
             return request, handlers.handle(request.command, self._twin.demand)
         except Refusal as refusal:

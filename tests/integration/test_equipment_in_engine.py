@@ -18,7 +18,7 @@ from schemas.errors import Refusal
 from schemas.programs import Adjustments, BusAdjustment, ProgramInForce
 from schemas.readings import Reading
 from schemas.state import State as StateModel
-from services.requests import Done
+from services.outcomes import Done
 from services.solver.engine import Engine
 from services.solver.feeder import Feeder
 from services.solver.handlers import handle

@@ -376,8 +376,12 @@ def arrived(body: dict[str, object], now: datetime) -> RunSimulation | Refusal:
         correlation=None,
         receipt=(1, 1, 1),
     )
-    command = requests.read(message, SOLVER_COMMANDS, now).command
-    assert isinstance(command, RunSimulation | Refusal)
+    command = requests.read(message, SOLVER_COMMANDS).command
+    assert isinstance(command, RunSimulation)
+    try:
+        requests.check_deadline(command, now)
+    except Refusal as refusal:
+        return refusal
     return command
 
 

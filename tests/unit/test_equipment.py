@@ -36,7 +36,7 @@ from schemas.equipment import (
 from schemas.errors import ErrorCode, Refusal
 from schemas.programs import Adjustments, BusAdjustment, ProgramInForce
 from schemas.readings import Reading
-from services.requests import Done
+from services.outcomes import Done
 from services.solver.bus_rule import DemandInForce, ReliefCap
 from services.solver.demand import Demand, GenerationInForce, Placement, ReadingOutcome
 from services.solver.elements import Held, Kind, NominalLoad, Power, Source

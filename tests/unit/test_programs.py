@@ -22,9 +22,9 @@ from schemas.programs import (
     SubscriptionChange,
     Update,
 )
+from services.acks import InOrder
 from services.bus import Message
 from services.dfp_manager import programs as rules
-from services.dfp_manager.acks import InOrder
 from services.dfp_manager.effect import NoState, report
 from services.dfp_manager.feeders import Feeder, Feeders, revision_of
 from services.dfp_manager.programs import Change, FeederPrograms

@@ -2,7 +2,8 @@
 
 from schemas.errors import Detail, ErrorCode, Refusal
 from schemas.replies import Accepted, Refused
-from services.requests import Done, _encoded
+from services.outcomes import Done
+from services.requests import _encoded
 
 
 def test_an_accepted_command_is_answered_with_its_version_and_buses() -> None:
