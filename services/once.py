@@ -41,9 +41,7 @@ class Once:
         """All that is remembered, oldest first."""
         return iter(self._by_id.values())
 
-    def recall(
-        self, request_id: str | None, digest: str, issued_at: datetime | None
-    ) -> Outcome | None:
+    def recall(self, command: Envelope, digest: str) -> Outcome | None:
         """The outcome of a request that was decided before; None where it is new, or has no id.
         ``digest`` is the command's, by :func:`services.outcomes.digest`.
 

@@ -30,7 +30,14 @@ READ_ERRORS = (
 ASK_ERRORS = (*READ_ERRORS, ErrorCode.DEADLINE_PASSED, ErrorCode.NO_REPLY)
 """What anything that a service is asked for may be refused for."""
 
-WRITE_ERRORS = (*ASK_ERRORS, ErrorCode.NOT_JSON, ErrorCode.TOO_LARGE)
+WRITE_ERRORS = (
+    *ASK_ERRORS,
+    ErrorCode.NOT_JSON,
+    ErrorCode.TOO_LARGE,
+    ErrorCode.REQUEST_IN_PROGRESS,
+    ErrorCode.REQUEST_ID_REUSED,
+    ErrorCode.REQUEST_TOO_OLD,
+)
 """What any write may be refused for."""
 
 _Key = tuple[str, str, str]
