@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from schemas.envelope import Envelope
 from schemas.errors import ErrorCode, Refusal
 from services.outcomes import Outcome
 
