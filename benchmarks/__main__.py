@@ -4,7 +4,17 @@ import os
 import platform
 import sys
 
-from benchmarks import cycle, equipment, memory, readings, rest_write, startup, writes
+from benchmarks import (
+    cycle,
+    equipment,
+    journal,
+    memory,
+    readings,
+    rest_write,
+    startup,
+    writers,
+    writes,
+)
 from benchmarks.figures import HEAD
 
 QUESTIONS = {
@@ -12,6 +22,8 @@ QUESTIONS = {
     "equipment": equipment.run,
     "rest_write": rest_write.run,
     "writes": writes.run,
+    "writers": writers.run,
+    "journal": journal.run,
     "readings": readings.run,
     "memory": memory.run,
     "startup": startup.run,

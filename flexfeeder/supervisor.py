@@ -13,7 +13,7 @@ from pathlib import Path
 from services.logs import Log
 from services.process import EXIT_BAD_INPUT
 
-FIRST_BACKOFF_S = 0.5
+FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 10.0
 
 

@@ -13,6 +13,7 @@ class AlertKind(StrEnum):
     OVERVOLTAGE = "overvoltage"
     NOT_FOLLOWING = "not_following"
     NO_CONVERGENCE = "no_convergence"
+    VOIDED = "voided"
 
 
 class AlertEvent(StrEnum):

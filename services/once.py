@@ -54,20 +54,8 @@ class Once:
         if command.request_id is None:
             return None
         known = self._by_id.get(command.request_id)
-        if known is None:
-            issued_at = command.issued_at
-            if issued_at is not None and issued_at.timestamp() <= self.horizon:
-                raise Refusal.of_field(
-                    ErrorCode.REQUEST_TOO_OLD,
-                    "issued_at",
-                    "it may have been carried out already, and is not remembered any more",
-                )
-            return None
-        if known.digest != digest:
-            raise Refusal.of_field(
-                ErrorCode.REQUEST_ID_REUSED, "request_id", "it was used for something else"
-            )
-        return known.outcome
+        check(command, digest, known.digest if known is not None else None, self.horizon)
+        return known.outcome if known is not None else None
 
     def remember(self, decided: Remembered) -> None:
         """Keep what was decided, in the place of the oldest where there is no room, and forget
@@ -82,3 +70,32 @@ class Once:
                 break
             del self._by_id[oldest.request_id]
             self.horizon = max(self.horizon, oldest.at)
+
+    def forget(self, request_id: str) -> None:
+        """A request that was not decided after all."""
+        self._by_id.pop(request_id, None)
+
+
+def check(command: Envelope, digest: str, known: str | None, horizon: float) -> None:
+    """Whether a command that bears a request id may be decided, or answered as it was decided.
+
+    ``known`` is the digest of what was decided under its id, None where nothing is remembered;
+    up to ``horizon``, in epoch seconds, something may have been decided and forgotten.
+
+    Raises:
+        Refusal: where its id was used for something else, or it is so old that it may have been
+            decided and forgotten.
+
+    """
+    if known is None:
+        issued_at = command.issued_at
+        if issued_at is not None and issued_at.timestamp() <= horizon:
+            raise Refusal.of_field(
+                ErrorCode.REQUEST_TOO_OLD,
+                "issued_at",
+                "it may have been carried out already, and is not remembered any more",
+            )
+    elif known != digest:
+        raise Refusal.of_field(
+            ErrorCode.REQUEST_ID_REUSED, "request_id", "it was used for something else"
+        )

@@ -41,13 +41,20 @@ def is_final(outcome: Outcome) -> bool:
     return isinstance(outcome, Done) or outcome.code not in PASSING
 
 
+def asked(command: Envelope) -> bytes:
+    """Everything that a command asks for, as JSON that its model reads, and nothing of its way."""
+    content = command.model_dump(mode="json", exclude=set(_NOT_ASKED_FOR))
+    return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+
+
 def digest(command: Envelope) -> str:
-    """What tells a command that comes again from another one under the same request id: its name
-    and everything that it asks for, but nothing of its way.
-    """
-    asked = command.model_dump(mode="json", exclude=set(_NOT_ASKED_FOR))
-    text = orjson.dumps([command.command, asked], option=orjson.OPT_SORT_KEYS)
-    return hashlib.blake2b(text, digest_size=16).hexdigest()
+    """What tells a command that comes again from another one under the same request id."""
+    return digest_of(command.command, asked(command))
+
+
+def digest_of(name: str, body: bytes) -> str:
+    """The digest of a command by its name and by what it asks for."""
+    return hashlib.blake2b(name.encode() + b" " + body, digest_size=16).hexdigest()
 
 
 def to_json(outcome: Outcome) -> dict[str, Any]:

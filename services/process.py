@@ -7,6 +7,9 @@ import threading
 
 from services.settings import Settings, SettingsError
 
+EXIT_AGAIN = 1
+"""Exit status of a service that is to be started again: what it needs to know, the store knows."""
+
 EXIT_BAD_INPUT = 2
 """Exit status for an environment or a feeder that cannot be used: starting again will not help."""
 

@@ -1,27 +1,43 @@
-"""The solver process: composes engine, demand and connections for one feeder, and runs them."""
+"""The solver process: becomes the owner of a feeder, recovers what it was, and serves it.
+
+While the feeder has an owner, a second solver waits as a standby: connected to the store, and not
+to the broker.
+"""
 
 import gc
 import sys
 import threading
 import time
+from functools import partial
 
 from schemas import topics
 from schemas.wire import canonical
 from services.bus import BrokerAddress, Connection, Message, Subscription
 from services.files import FileWriter
 from services.logs import Log, configure
+from services.once import Once
 from services.presence import Presence
-from services.process import EXIT_BAD_INPUT, settings_or_exit, stop_event
+from services.probe import Probe
+from services.process import EXIT_AGAIN, EXIT_BAD_INPUT, settings_or_exit, stop_event
 from services.settings import Settings
+from services.solver import recovery
+from services.solver.custody import Custody
+from services.solver.desk import Desk
 from services.solver.engine import Engine, version
 from services.solver.feeder import Feeder, FeederError
-from services.solver.fence import FenceRegister, StoreAway
+from services.solver.herald import Herald
 from services.solver.intake import Intake
-from services.solver.owner import Owner
+from services.solver.journal import LEASE_MS, Forgotten, InFlight, Journal, LeaseLost, StoreAway
+from services.solver.owner import Broken, Owner
+from services.solver.recovery import Recovered, Unrecoverable
 from services.solver.reports import Reports
 from services.solver.topology import topology
 from services.solver.twin import Twin
+from services.solver.watchdog import Watchdog
 from services.store import store_url
+
+TAKE_EVERY_S = 0.05
+"""How often a standby looks whether the feeder has lost its owner."""
 
 
 def main() -> int:
@@ -34,92 +50,152 @@ def main() -> int:
         log.error("feeder_refused", feeder=settings.feeder, problems=error.problems)
         print(error, file=sys.stderr)
         return EXIT_BAD_INPUT
-    stop = stop_event()
-    fence = _take_fence(settings, feeder.id, stop, log)
-    if fence is not None:
-        log.info("starting", feeder=feeder.id, fence=fence, engine=version())
-        _serve(settings, feeder, engine, fence, stop, log)
+    try:
+        _Solver(settings, feeder, engine, log).run(stop_event())
+    except Unrecoverable as unreadable:
+        log.error("journal_unreadable", reason=str(unreadable))
+        return EXIT_BAD_INPUT
+    except (LeaseLost, Forgotten, StoreAway, Broken) as error:
+        log.error("starting_again", reason=str(error))
+        return EXIT_AGAIN
     log.info("stopped")
     return 0
 
 
-def _serve(
-    settings: Settings, feeder: Feeder, engine: Engine, fence: int, stop: threading.Event, log: Log
-) -> None:
-    twin = Twin(feeder, engine)
-    presence = Presence("solver", f"solver-{feeder.id}", feeder.id)
-    intake = Intake(feeder.id, twin.demand, log)
-    address = BrokerAddress.of(settings)
-    inbox: list[Message] = []
-    commands = Connection(
-        address,
-        f"solver-{feeder.id}",
-        log=log,
-        on_message=inbox.append,
-        subscriptions=[
-            Subscription(topics.commands(feeder.id), qos=1),
-            Subscription(topics.adjustments(feeder.id), qos=1),
-        ],
-        session=True,
-        will=presence.will,
-    )
-    files = FileWriter(settings.results_dir, log)
-    owner = Owner(
-        feeder=feeder.id,
-        twin=twin,
-        intake=intake,
-        presence=presence,
-        commands=commands,
-        inbox=inbox,
-        reports=lambda newest: Reports(files, newest),
-        fence=fence,
-        solve_hz=settings.solve_hz,
-        log=log,
-    )
-    setpoints = topics.setpoints(feeder.id).removesuffix("#")
+class _Solver:
+    """Composes everything around one feeder."""
 
-    def take(message: Message) -> None:
-        if message.topic.startswith(setpoints):
-            owner.take_setpoint(message)
-        else:
-            intake.take(message, time.time())
+    def __init__(self, settings: Settings, feeder: Feeder, engine: Engine, log: Log) -> None:
+        self._settings = settings
+        self._feeder = feeder
+        self._engine = engine
+        self._log = log
+        self._journal = Journal(store_url(settings), feeder.id)
 
-    readings = Connection(
-        address,
-        f"solver-{feeder.id}-readings",
-        log=log,
-        on_message=take,
-        subscriptions=[
-            Subscription(topics.every_meter(feeder.id), qos=0),
-            Subscription(topics.meters(feeder.id), qos=0),
-            Subscription(topics.setpoints(feeder.id), qos=0),
-        ],
-    )
-    wiring = topology(feeder, engine.circuit).model_dump_json().encode()
-    commands.retain(topics.topology(feeder.id), wiring, qos=1)
-    presence.announce(commands, owner.figures())
-    # What is loaded by now lives as long as the process: keep it out of every later collection.
-    gc.collect()
-    gc.freeze()
-    owner.run(readings, stop.is_set)
+    def run(self, stop: threading.Event) -> None:
+        """Wait for the lease, recover, serve.
 
+        Raises:
+            LeaseLost, Forgotten, StoreAway, Broken: starting again will help.
+            Unrecoverable: it will not.
 
-def _take_fence(settings: Settings, feeder: str, stop: threading.Event, log: Log) -> int | None:
-    """The fencing number of this start, waiting for the store if need be; None when stopped."""
-    register = FenceRegister(store_url(settings))
-    said = False
-    while not stop.is_set():
+        """
+        taken = self._take(stop)
+        if taken is False:
+            return
+        in_flight = taken if isinstance(taken, InFlight) else None
+        self._log.info(
+            "starting", feeder=self._feeder.id, fence=self._journal.fence, engine=version()
+        )
+        Watchdog().arm(time.monotonic())
+        twin, once = Twin(self._feeder, self._engine), Once()
+        probe = Probe(store_url(self._settings))
+        content = partial(recovery.content, twin, once)
+        custody = Custody(self._journal, probe, once, content, self._log)
         try:
-            fence = register.take(feeder)
-        except StoreAway as error:
-            if not said:
-                log.warning("store_away", reason=str(error))
-                said = True
-            stop.wait(0.2)
-        else:
-            register.close()
-            return fence
-    return None
+            solve = partial(twin.cycle, 0, time.time())
+            recovered = recovery.recover(twin, once, self._journal, in_flight, solve)
+            custody.inherit(recovered.requests, recovered.entries)
+            owner, readings = self._owner(twin, once, custody, recovered)
+            owner.cycle(["everything that was recovered"])
+            custody.solved(in_flight.last if in_flight is not None else None)
+            # What is loaded by now lives as long as the process: keep it out of every collection.
+            gc.collect()
+            gc.freeze()
+            owner.run(readings, stop.is_set)
+            custody.keep()
+        finally:
+            custody.close()
+
+    def _take(self, stop: threading.Event) -> InFlight | bool:
+        """The lease, once the store is there and nobody else has it; False when stopped."""
+        standby_from = time.monotonic() + 1.5 * LEASE_MS / 1000
+        said = ""
+        while not stop.is_set():
+            try:
+                taken = self._journal.take()
+            except StoreAway as error:
+                if said != "store_away":
+                    said = "store_away"
+                    self._log.warning(said, reason=str(error))
+            else:
+                if taken:
+                    return taken
+                if said != "standby" and time.monotonic() > standby_from:
+                    said = "standby"
+                    self._log.info(said, feeder=self._feeder.id, reason="it has an owner")
+            stop.wait(TAKE_EVERY_S)
+        return False
+
+    def _owner(
+        self, twin: Twin, once: Once, custody: Custody, recovered: Recovered
+    ) -> tuple[Owner, Connection]:
+        """The owner, and the connection on which readings come."""
+        feeder, log = self._feeder.id, self._log
+        name = f"solver-{feeder}"
+        presence = Presence("solver", name, feeder)
+        address = BrokerAddress.of(self._settings)
+        inbox: list[Message] = []
+        commands = Connection(
+            address,
+            name,
+            log=log,
+            on_message=inbox.append,
+            subscriptions=[
+                Subscription(topics.commands(feeder), qos=1),
+                Subscription(topics.adjustments(feeder), qos=1),
+            ],
+            session=True,
+            will=presence.will,
+        )
+        files = FileWriter(self._settings.results_dir, log)
+        intake = Intake(feeder, twin.demand, log)
+        owner = Owner(
+            feeder=feeder,
+            twin=twin,
+            desk=Desk(feeder, twin.demand, once, log),
+            custody=custody,
+            intake=intake,
+            herald=lambda newest: Herald(feeder, twin, commands, Reports(files, newest)),
+            presence=presence,
+            commands=commands,
+            inbox=inbox,
+            fence=self._journal.fence,
+            solve_hz=self._settings.solve_hz,
+            log=log,
+        )
+        for problem in recovered.problems:
+            log.error("not_recovered", problem=problem)
+        for what in recovered.voided:
+            log.error("voided", what=what)
+            owner.herald.voided(what)
+        log.info("recovered", entries=recovered.entries, requests=len(once))
+        setpoints = topics.setpoints(feeder).removesuffix("#")
+
+        def take(message: Message) -> None:
+            if message.topic.startswith(setpoints):
+                owner.herald.take_setpoint(message)
+            elif message.topic == presence.topic:
+                owner.take_status(message)
+            else:
+                intake.take(message, time.time())
+
+        readings = Connection(
+            address,
+            f"{name}-readings",
+            log=log,
+            on_message=take,
+            subscriptions=[
+                Subscription(topics.every_meter(feeder), qos=0),
+                Subscription(topics.meters(feeder), qos=0),
+                Subscription(topics.setpoints(feeder), qos=0),
+                Subscription(presence.topic, qos=0),
+            ],
+        )
+        wiring = topology(self._feeder, self._engine.circuit).model_dump_json().encode()
+        commands.retain(topics.topology(feeder), wiring, qos=1)
+        presence.announce(commands, owner.figures())
+        return owner, readings
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from schemas.alerts import AlertKind
 from services.solver.bus_rule import DemandInForce, ReliefCap
 from services.solver.demand import Demand, GenerationInForce
-from services.solver.elements import Element, Held
+from services.solver.elements import FREE, Element, Held, Kind
 from services.solver.findings import Finding
 from services.solver.relief import OVERVOLTAGE, Limits, Relief
 from services.solver.setpoints import Setpoints
@@ -44,6 +44,14 @@ class Asking:
         else:
             self._load_caps.pop(element.row, None)
             self._asked.discard(element.row)
+
+    def resume(self, elements: Iterable[Element]) -> None:
+        """Go on from what an earlier owner has asked: what is asked no more is lifted."""
+        for element in elements:
+            if element.held != FREE:
+                self.setpoints.resume(element)
+                if element.kind is not Kind.GENERATOR:
+                    self._asked.add(element.row)
 
     def be_exact(self, elements: Iterable[Element]) -> None:
         """Send the next setpoints of these to the last digit: what they are asked has changed,

@@ -9,14 +9,16 @@ one changes nothing, and lifting anything restores demand to the last digit. The
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
+from functools import partial
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from schemas.equipment import DeviceAddition, GeneratorAddition
 from schemas.errors import ErrorCode, Refusal
 from schemas.programs import Adjustments
 from schemas.readings import Reading
 from schemas.wire import canonical
+from services.solver import inputs
 from services.solver.bus_rule import (
     BusRule,
     DemandInForce,
@@ -28,6 +30,7 @@ from services.solver.bus_rule import (
 from services.solver.elements import Element, Kind, NominalLoad, Power, Source
 from services.solver.network import Bus
 from services.solver.roster import Placement, Roster
+from services.solver.slots import Undo
 
 _READING_AT = attrgetter("reading_at")
 
@@ -66,7 +69,7 @@ class Demand:
     """Demand of all loads and devices of a feeder, and production of its generators.
 
     Every command either takes effect whole and returns the names of the buses it touched, or
-    raises :class:`Refusal` and changes nothing.
+    raises :class:`Refusal` and changes nothing. Until :meth:`commit` it can be taken back.
     """
 
     def __init__(
@@ -75,7 +78,8 @@ class Demand:
         buses: Iterable[Bus],
         neighbourhoods: Mapping[int, Iterable[str]],
     ) -> None:
-        self._roster = Roster(loads, buses)
+        self._undo: Undo = []
+        self._roster = Roster(loads, buses, self._undo)
         self._neighbourhoods = {number: tuple(buses) for number, buses in neighbourhoods.items()}
         self._rules: dict[str, BusRule] = {}
         self._load_relief: Mapping[int, ReliefCap] = {}
@@ -91,9 +95,7 @@ class Demand:
     def pin(self, bus: str, load: str, kw: float, kvar: float | None) -> tuple[str, ...]:
         """Hold one load or device at a demand until released; its factor goes back to 1."""
         found = self._roster.consumer(bus, load)
-        found.pin = found.power(kw, kvar)
-        found.factor = 1.0
-        self._changed.add(found)
+        self._operate(found, found.power(kw, kvar), 1.0)
         return (found.bus,)
 
     def release(self, bus: str, load: str | None) -> tuple[str, ...]:
@@ -101,8 +103,7 @@ class Demand:
         roster = self._roster
         found = roster.consumers_of(bus) if load is None else [roster.consumer(bus, load)]
         for element in found:
-            element.pin = None
-        self._changed.update(found)
+            self._operate(element, None, element.factor)
         return (found[0].bus,)
 
     def set_bus_factor(self, bus: str, factor: float) -> tuple[str, ...]:
@@ -138,6 +139,43 @@ class Demand:
         """Take a generator off the feeder."""
         return self._place(self._roster.remove_generator(name))
 
+    def commit(self) -> None:
+        """What commands have changed until now stays."""
+        self._undo.clear()
+
+    def roll_back(self) -> None:
+        """Take back everything that commands have changed since the last commit, of which nothing
+        has been handed over yet. What they touched is handed over as if it had changed.
+        """
+        while self._undo:
+            self._undo.pop()()
+
+    # What was there before.
+
+    def to_json(self) -> dict[str, Any]:
+        """What operators and meters said, which setpoints were sent, and what has come to the
+        feeder, in terms of JSON (kW, kvar, epoch seconds); not what programs and relief say.
+        """
+        return inputs.to_json(self._roster)
+
+    def restore(self, content: dict[str, Any]) -> list[str]:
+        """Put back what :meth:`to_json` gave, on a demand of which nothing has been said yet.
+
+        Returns what does not fit the feeder any more, a line each; it is left out.
+
+        Raises:
+            ValueError: for what :meth:`to_json` has not given; nothing is changed.
+
+        """
+        restored = inputs.restore(self._roster, content)
+        for placement in restored.placements:
+            self._place(placement)
+        for element in restored.elements:
+            self._watch(element)
+        self._changed.update(restored.elements)
+        self.commit()
+        return restored.problems
+
     # What meters, programs and relief say.
 
     def take_reading(
@@ -162,10 +200,7 @@ class Demand:
         if at < found.reading_at:
             return ReadingOutcome.STALE
         found.read(reading, at, arrived_at)
-        if at != -math.inf:
-            self._metered.add(found)
-        if found.is_above:
-            self._above.add(found)
+        self._watch(found)
         self._changed.add(found)
         return ReadingOutcome.ACCEPTED
 
@@ -252,6 +287,18 @@ class Demand:
         """The production of every generator, by row."""
         return sorted(self._generation(generator) for generator in self._roster.generators())
 
+    def find(self, bus: str, name: str) -> Element | None:
+        """The load, device or generator of a name at a bus, if there is one."""
+        return self._roster.find(bus, name)
+
+    def elements(self) -> list[Element]:
+        """Every load, device and generator."""
+        return [*self._roster.consumers(), *self._roster.generators()]
+
+    def use_up_name(self) -> None:
+        """Give the name that the next unnamed generator would have had to none."""
+        self._roster.generators_named += 1
+
     def consumer(self, row: int) -> Element:
         """The load or device of a row."""
         return _there(self._roster.consumer_of_row(row))
@@ -306,12 +353,13 @@ class Demand:
     def _place(self, placement: Placement) -> tuple[str, ...]:
         """Take note of what has come or gone; returns the bus that it touches."""
         element = placement.element
+        self._undo.append(
+            partial(self._take_back, placement, self._load_relief, self._generator_relief)
+        )
         if placement.is_there:
             self._changed.add(element)
         else:
-            self._metered.discard(element)
-            self._above.discard(element)
-            self._changed.discard(element)
+            self._forget(element)
         if canonical(element.bus) in self._rules:
             self._changed.update(self._roster.consumers_at(element.bus))
         # Relief that concerned the row before is not this element's.
@@ -322,11 +370,45 @@ class Demand:
         self._placements.append(placement)
         return (element.bus,)
 
+    def _take_back(
+        self,
+        placement: Placement,
+        load_relief: Mapping[int, ReliefCap],
+        generator_relief: Mapping[int, ReliefCap],
+    ) -> None:
+        """Undo :meth:`_place`, with the relief of before."""
+        self._placements.pop()
+        self._load_relief, self._generator_relief = load_relief, generator_relief
+        if placement.is_there:
+            self._forget(placement.element)
+        else:
+            self._watch(placement.element)
+            # Rules may have changed while it was away.
+            self._changed.add(placement.element)
+
+    def _watch(self, element: Element) -> None:
+        """Take note of what its newest reading says."""
+        if element.is_dated:
+            self._metered.add(element)
+        if element.is_above:
+            self._above.add(element)
+
+    def _forget(self, element: Element) -> None:
+        """It is not there any more."""
+        self._metered.discard(element)
+        self._above.discard(element)
+        self._changed.discard(element)
+
     def _set_factor(self, loads: list[Element], factor: float) -> tuple[str, ...]:
         for load in loads:
-            load.factor = factor
-        self._changed.update(loads)
+            self._operate(load, load.pin, factor)
         return tuple(dict.fromkeys(load.bus for load in loads))
+
+    def _operate(self, element: Element, pin: Power | None, factor: float) -> None:
+        """Have what an operator says of an element in force."""
+        self._undo.append(partial(element.operate, element.pin, element.factor))
+        element.operate(pin, factor)
+        self._changed.add(element)
 
 
 def _without(relief: Mapping[int, ReliefCap], row: int) -> Mapping[int, ReliefCap]:

@@ -29,11 +29,14 @@ DEAD_PU = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What a state says of itself. ``solved_at`` and ``oldest_reading_at`` in epoch seconds."""
+    """What a state says of itself. ``solved_at`` and ``oldest_reading_at`` in epoch seconds;
+    ``since`` is what had changed when it stopped converging, where it has.
+    """
 
     version: int
     solved_at: float
     oldest_reading_at: float | None
+    since: str = ""
 
 
 class StateDocument:
@@ -71,7 +74,7 @@ class StateDocument:
             ]
             status = "ALERT" if found else "OK"
         else:
-            found = [NO_CONVERGENCE]
+            found = [_no_convergence(stamp.since)]
             status = "ERROR"
         head = {
             "feeder": self._feeder,
@@ -144,11 +147,14 @@ class StateDocument:
         return self._circuit.buses[self._bus_of_row[row]].name
 
 
-NO_CONVERGENCE = Finding(
-    AlertKind.NO_CONVERGENCE,
-    "feeder",
-    "no convergence: the figures are those of the last solve that converged",
-)
+def _no_convergence(since: str) -> Finding:
+    return Finding(
+        AlertKind.NO_CONVERGENCE,
+        "feeder",
+        "no convergence"
+        + (f" since: {since}" if since else "")
+        + "; the figures are those of the last solve that converged",
+    )
 
 
 def _voltage(violation: dict[str, Any]) -> Finding:

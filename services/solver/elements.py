@@ -7,7 +7,7 @@ with care, since a device that obeys its setpoint says nothing of what it would 
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from schemas.readings import Reading
 from schemas.wire import POWER_LIMIT
@@ -61,6 +61,29 @@ class Held(NamedTuple):
 
 
 FREE = Held(None, None)
+
+
+class Former(NamedTuple):
+    """A setpoint in kW that has been replaced, and until when it may be obeyed, epoch seconds."""
+
+    max_kw: float
+    until: float
+
+
+class Inputs(NamedTuple):
+    """Everything that has been said of an element, by operators, meters and its setpoints; times
+    in epoch seconds, None where there is none.
+    """
+
+    pin: Power | None
+    factor: float
+    reading: Power | None
+    reading_at: float | None
+    held: Held
+    not_following: bool
+    above_since: float | None
+    metered: Power | None
+    former: list[Former]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +146,11 @@ class Element:
             return self.reading, Source.METER
         return self.nominal, Source.NOMINAL
 
+    def operate(self, pin: Power | None, factor: float) -> None:
+        """Have what an operator says in force."""
+        self.pin = pin
+        self.factor = factor
+
     def power(self, kw: float, kvar: float | None) -> Power:
         """``kw`` with its kvar, or with the nominal power factor where that is not given."""
         return Power(kw, _scaled(self.nominal, kw) if kvar is None else kvar)
@@ -145,7 +173,7 @@ class Element:
     def read(self, reading: Reading, at: float, arrived_at: float) -> None:
         """Take the newest reading; ``at`` and ``arrived_at`` in epoch seconds."""
         self.reading_at = at
-        if self.held is FREE and not any(until >= arrived_at for until in self._former.values()):
+        if self.held == FREE and not any(until >= arrived_at for until in self._former.values()):
             self.reading = self.power(reading.kw, reading.kvar)
             return
         self._metered = self.power(reading.kw, reading.kvar)
@@ -200,6 +228,37 @@ class Element:
             self._above_since = arrived_at
         elif arrived_at - self._above_since >= PATIENCE_S:
             self.not_following = True
+
+    def to_json(self) -> list[Any]:
+        """Its :class:`Inputs` in terms of JSON."""
+        return [
+            None if self.pin is None else [*self.pin],
+            self.factor,
+            None if self.reading is None else [*self.reading],
+            self.reading_at if self.is_dated else None,
+            [*self.held],
+            self.not_following,
+            self._above_since,
+            None if self._metered is None else [*self._metered],
+            [[*former] for former in self._former.items()],
+        ]
+
+    def restore(self, inputs: Inputs) -> None:
+        """Have nothing but these inputs."""
+        self.pin = inputs.pin
+        self.factor = inputs.factor
+        self.reading = inputs.reading
+        self.reading_at = -math.inf if inputs.reading_at is None else inputs.reading_at
+        self.held = inputs.held
+        self.not_following = inputs.not_following
+        self._above_since = inputs.above_since
+        self._metered = inputs.metered
+        self._former = dict(inputs.former)
+
+    @property
+    def is_dated(self) -> bool:
+        """True where it is known when the newest reading was taken."""
+        return self.reading_at != -math.inf
 
     @property
     def is_above(self) -> bool:

@@ -1,34 +1,38 @@
 """The owner loop: the one thread that holds the twin of a feeder and both connections.
 
-A round of it: take what has arrived, let the demand accept or refuse each command, solve once,
-publish the state, answer, and only then acknowledge. Commands are solved for at once; readings
-alone wait for their turn, ``solve_hz`` times a second. Setpoints and alerts go out last.
+A round of it: take what has arrived, let the demand accept or refuse each command, write the
+journal, solve once, publish the state, answer, and only then acknowledge. Commands are solved for
+at once; readings alone wait for their turn, ``solve_hz`` times a second. Setpoints and alerts go
+out last.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from pydantic import TypeAdapter, ValidationError
 
 from schemas import topics
-from schemas.alerts import Alert, AlertEvent
-from schemas.commands import SOLVER_COMMANDS, SolverCommand
 from schemas.errors import Refusal
 from schemas.programs import Adjustments
+from schemas.replies import ServiceStatus
 from schemas.state import VERSIONS_PER_FENCE
 from services import requests
+from services.acks import InOrder
 from services.bus import Connection, Message
 from services.logs import Log, OncePerTopic
-from services.outcomes import Done
 from services.presence import Presence
 from services.reactor import Reactor
-from services.requests import Request
-from services.solver import handlers
-from services.solver.findings import Finding
+from services.solver.custody import Custody, LeaseLost, Written
+from services.solver.desk import STORE_AWAY, STORE_SILENT, Decision, Desk
+from services.solver.entries import Adjusted, Entry
+from services.solver.herald import Herald
 from services.solver.intake import Intake
-from services.solver.reports import Reports
 from services.solver.twin import Cycle, Twin
+from services.solver.watchdog import Watchdog
 
 REPUBLISH_S = 1.0
 """The state goes out at least this often, so that a lost message heals."""
@@ -42,11 +46,8 @@ MOST_RETRIES = 3
 LAPSE_S = 1.0
 """How often it is looked who has been above his setpoint for too long."""
 
-SETPOINTS_AFTER_S = 0.01
-"""How long setpoints wait for those who wait for an answer: both would want the same processors."""
-
-SETPOINTS_A_ROUND = 16
-"""Setpoints that go out before commands are looked at again."""
+ANSWER_S = 4.0
+"""How long a command waits for a store that does not answer."""
 
 LARGEST_ADJUSTMENTS = 4 << 20
 """Bytes of adjustments that are still read."""
@@ -55,6 +56,12 @@ LONGEST_LEAP = 10**9
 """How far ahead a revision may be: one that nobody could surpass would end all programs."""
 
 _ADJUSTMENTS = TypeAdapter(Adjustments)
+
+
+class Broken(Exception):
+    """A command met an error of ours. What it left behind goes with the process; the next one
+    starts from the journal.
+    """
 
 
 class Owner:
@@ -68,34 +75,42 @@ class Owner:
         *,
         feeder: str,
         twin: Twin,
+        desk: Desk,
+        custody: Custody,
         intake: Intake,
+        herald: Callable[[Callable[[], bytes]], Herald],
         presence: Presence,
         commands: Connection,
         inbox: list[Message],
-        reports: Callable[[Callable[[], bytes]], Reports],
         fence: int,
         solve_hz: float,
         log: Log,
     ) -> None:
-        self._feeder = feeder
         self._twin = twin
+        self._desk = desk
+        self._custody = custody
         self._intake = intake
+        self.herald = herald(lambda: self._state)
         self._presence = presence
         self._commands = commands
         self._inbox = inbox
-        self._reports = reports(lambda: self._state)
+        self._acks = InOrder(commands.acknowledge)
+        self._watchdog = Watchdog()
         self._version = fence * VERSIONS_PER_FENCE
         self._solve_interval = 1.0 / solve_hz
         self._log = log
         self._readings_due = 0.0
         self._retries = 0
         self._lapse_due = 0.0
-        self._setpoints_due = 0.0
         self._republish_due = 0.0
         self._state = b""
         self._cycle: Cycle | None = None
         """The newest cycle, until what it did is told."""
         self._converged = True
+        self._unsettled: list[Decision] = []
+        """Decided, rolled back, and perhaps written: nobody has said yet."""
+        self._give_up_at = 0.0
+        """When those who wait for that are told so."""
         self._figures = {
             "fence": float(fence),
             "solves": 0.0,
@@ -104,51 +119,77 @@ class Owner:
             "commands_refused": 0.0,
             "cycle_ms": 0.0,
         }
+        self._state_topic = topics.state(feeder)
         self._adjustments_topic = topics.adjustments(feeder)
-        self._refusals = OncePerTopic(log, "command_refused")
+        self._refusals = OncePerTopic(log, "adjustments_refused")
 
     def run(self, readings: Connection, stopping: Callable[[], bool]) -> None:
-        """Serve until ``stopping``; the first state is solved before anything is connected."""
+        """Serve until ``stopping``; the first state is there before anything is connected.
+
+        Raises:
+            LeaseLost: when somebody else owns the feeder.
+            Broken: when a command met an error of ours; it has its answer.
+
+        """
         commands = self._commands
         reactor = Reactor(commands, readings)
-        self.cycle()
+        farewell: Callable[[], None] = partial(self._presence.farewell, commands)
         try:
             while not stopping():
+                self._watchdog.arm(time.monotonic())
+                settled = self._custody.beat(time.monotonic())
                 reactor.poll(self._wait())
-                self._round()
+                self._round(settled)
+        except LeaseLost:
+            farewell = _nothing  # the next owner bears the same name, and is online
+            raise
         finally:
             readings.close()
-            commands.close(lambda: self._presence.farewell(commands))
+            commands.close(farewell)
             reactor.close()
-            self._reports.close()
+            self.herald.close()
+            self._watchdog.disarm()
 
-    def take_setpoint(self, message: Message) -> None:
-        """What the broker has kept from before, and is not in force, is cleared."""
-        if not message.retained or not message.payload:
-            return
-        in_force = self._twin.setpoints.in_force(topics.address_of(message.topic))
-        if in_force is None or message.topic != topics.setpoint(self._feeder, *in_force):
-            self._commands.clear(message.topic)
+    def take_status(self, message: Message) -> None:
+        """Somebody who bears our name says that he is online.
+
+        Raises:
+            LeaseLost: with a higher fencing number, while the store cannot tell who is right.
+
+        """
+        with suppress(ValidationError):
+            status = ServiceStatus.model_validate_json(message.payload)
+            if status.figures.get("fence", 0.0) > self._figures["fence"]:
+                self._custody.is_doubted()
 
     def figures(self) -> dict[str, float]:
         """Counters since the start, for the heartbeat."""
         outcomes = {f"readings_{reason}": float(n) for reason, n in self._intake.outcomes.items()}
-        return {**self._figures, **outcomes}
+        return {
+            **self._figures,
+            **self._custody.figures,
+            "commands": float(self._desk.commands),
+            "commands_refused": float(self._desk.refused),
+            "store_away": float(not self._custody.is_writable),
+            **outcomes,
+        }
 
-    def cycle(self) -> float:
-        """Solve for everything as it is now and publish the state; returns the seconds taken."""
+    def cycle(self, cause: Sequence[str] = ()) -> float:
+        """Solve for everything as it is now and publish the state; returns the seconds taken.
+
+        ``cause`` is what commands have changed since the last one.
+        """
         started = time.perf_counter()
-        now = time.time()
         self._version += 1
         waited = self._twin.setpoints.has_changes
-        cycle = self._twin.cycle(self._version, now)
+        cycle = self._twin.cycle(self._version, time.time(), cause)
         self._state = cycle.state
         if not cycle.is_over:
             self._retries = 0
         self._publish()
         self._readings_due = time.monotonic() + self._solve_interval
         if not waited:
-            self._setpoints_due = time.monotonic() + SETPOINTS_AFTER_S
+            self.herald.postpone()
         self._figures["cycles"] += 1
         self._figures["solves"] += cycle.solves
         self._cycle = cycle
@@ -161,114 +202,154 @@ class Owner:
         return taken
 
     def _wait(self) -> float:
-        due = self._republish_due
-        if self._twin.setpoints.has_changes:
-            due = min(due, self._setpoints_due)
+        due = min(self._republish_due, self.herald.due)
         if self._twin.demand.has_changed or self._retries:
             due = min(due, self._readings_due)
         return min(LONGEST_WAIT_S, max(0.0, due - time.monotonic()))
 
-    def _round(self) -> None:
+    def _round(self, settled: bool | None) -> None:
         now = time.monotonic()
         batch = self._inbox[:]
         self._inbox.clear()
-        is_adjusted = False
-        decided: list[tuple[Request[SolverCommand], Done | Refusal]] = []
-        for message in batch:
-            if message.topic == self._adjustments_topic:
-                is_adjusted |= self._adjust(message)
-            else:
-                decided.append(self._decide(message))
-        accepted = any(isinstance(outcome, Done) for _, outcome in decided)
+        decided = self._settle(is_written=settled) if settled is not None else []
+        new, adjustments = self._take(batch)
+        decided += self._keep(new, adjustments, batch)
+        if self._unsettled and now >= self._give_up_at:
+            self._give_up()
+        adjusted = [self._twin.adjust(each) for each in adjustments]
+        done = [d.outcome.message for d in decided if d.takes_effect]
         with self._commands.together():
-            is_due = now >= self._readings_due
-            if accepted or is_adjusted or (is_due and self._twin.demand.has_changed):
-                self._retries = MOST_RETRIES
-                self.cycle()
-            elif is_due and self._retries:
-                self._retries -= 1
-                self.cycle()
-            elif now >= self._republish_due:
-                self._publish()
-            for request, outcome in decided:
-                requests.reply(self._commands, request, outcome, self._version)
+            self._solve_if_due(now, done, is_adjusted=any(adjusted))
+            for decision in decided:
+                requests.reply(self._commands, decision.request, decision.outcome, self._version)
+                self._acks.done(decision.request.message)
             for message in batch:
-                self._commands.acknowledge(message)
+                if message.topic == self._adjustments_topic:
+                    self._acks.done(message)
         if now >= self._lapse_due:
             self._lapse_due = now + LAPSE_S
             self._twin.demand.lapse(time.time())
-        self._tell(decided, now)
+        self.herald.tell(done, self._cycle, self._version, now)
+        self._cycle = None
+        self._custody.solved()
         self._presence.beat(self._commands, now, self.figures)
+        if self._desk.is_broken:
+            raise Broken
 
-    def _decide(self, message: Message) -> tuple[Request[SolverCommand], Done | Refusal]:
-        request = requests.read(message, SOLVER_COMMANDS)
-        self._figures["commands"] += 1
-        try:
-            if isinstance(request.command, Refusal):
-                raise request.command
-            requests.check_deadline(request.command, datetime.now(UTC))
-            handlers.check(request.command, self._feeder)
-            return request, handlers.handle(request.command, self._twin.demand)
-        except Refusal as refusal:
-            self._figures["commands_refused"] += 1
-            self._refusals.warn(message.topic, f"{refusal.code}: {refusal.message}")
-            return request, refusal
+    def _solve_if_due(self, now: float, done: Sequence[str], *, is_adjusted: bool) -> None:
+        is_due = now >= self._readings_due
+        if is_due and self._twin.demand.has_changed:
+            self._custody.has_news()
+        if done or is_adjusted or (is_due and self._twin.demand.has_changed):
+            self._retries = MOST_RETRIES
+            self.cycle(done)
+        elif is_due and self._retries:
+            self._retries -= 1
+            self.cycle()
+        elif now >= self._republish_due:
+            self._publish()
 
-    def _adjust(self, message: Message) -> bool:
-        """Put adjustments in force; False where they are not to be read, or change nothing."""
+    def _take(self, batch: Sequence[Message]) -> tuple[list[Decision], list[Adjustments]]:
+        """Decide what has arrived: commands, and adjustments that are newer than those in force."""
+        now = datetime.now(UTC)
+        decided: list[Decision] = []
+        adjustments: list[Adjustments] = []
+        in_progress = {decision.request.request_id for decision in self._unsettled}
+        for message in batch:
+            self._acks.arrived(message)
+            if message.topic != self._adjustments_topic:
+                may_write = self._custody.is_writable
+                decided.append(
+                    self._desk.decide(message, now, may_write=may_write, in_progress=in_progress)
+                )
+            elif (read := self._read_adjustments(message)) is not None:
+                adjustments.append(read)
+        return decided, adjustments
+
+    def _keep(
+        self,
+        decided: list[Decision],
+        adjustments: Sequence[Adjustments],
+        batch: Sequence[Message],
+    ) -> list[Decision]:
+        """Write the journal; returns the decisions that can be answered now.
+
+        Adjustments take effect whether they are written or not: they are retained, and published
+        until the state shows them.
+        """
+        entries: list[Entry] = [d.entry for d in decided if d.entry is not None]
+        if self._custody.is_writable:
+            entries += [Adjusted(each.model_dump_json().encode()) for each in adjustments]
+        if not entries:
+            return decided
+        if not all(decision.is_told_apart for decision in decided):
+            # What the broker would bring again cannot be told from a second command like it: it
+            # is not to come again once it is written.
+            for message in batch:
+                self._acks.done(message)
+        written = self._custody.write(entries)
+        if written is Written.DONE:
+            self._twin.demand.commit()
+            return decided
+        self._desk.undo(decided)
+        if written is Written.NOT_DONE:
+            return [_refused(decision) for decision in decided]
+        self._unsettled = [decision for decision in decided if decision.entry is not None]
+        self._give_up_at = time.monotonic() + ANSWER_S
+        return [decision for decision in decided if decision.entry is None]
+
+    def _settle(self, *, is_written: bool) -> list[Decision]:
+        """What became of the batch of unknown fate."""
+        decided, self._unsettled = self._unsettled, []
+        if not is_written:
+            return [_refused(decision) for decision in decided]
+        for decision in decided:
+            self._desk.again(decision)
+        self._twin.demand.commit()
+        self._custody.note([d.entry for d in decided if d.entry is not None])
+        return decided
+
+    def _give_up(self) -> None:
+        """Tell those who wait that nobody knows; whoever asks again will know."""
+        self._give_up_at = float("inf")
+        for decision in self._unsettled:
+            requests.reply(self._commands, decision.request, STORE_SILENT)
+            self._acks.done(decision.request.message)
+        self._unsettled = [
+            replace(decision, request=replace(decision.request, reply_topic=None))
+            for decision in self._unsettled
+        ]
+
+    def _read_adjustments(self, message: Message) -> Adjustments | None:
+        """Adjustments that are to be put in force; None where they are not to be read, or no
+        newer than what is.
+        """
         if not message.payload:
-            return False
+            return None
         if len(message.payload) > LARGEST_ADJUSTMENTS:
             self._refusals.warn(message.topic, f"{len(message.payload)} bytes")
-            return False
+            return None
         try:
             adjustments = _ADJUSTMENTS.validate_json(message.payload)
         except ValidationError as error:
             self._refusals.warn(message.topic, Refusal.of_validation(error).message)
-            return False
+            return None
         if adjustments.revision > self._twin.revision + LONGEST_LEAP:
             self._refusals.warn(message.topic, f"revision {adjustments.revision} is a leap")
-            return False
-        return self._twin.adjust(adjustments)
+            return None
+        return adjustments if adjustments.revision > self._twin.revision else None
 
     def _publish(self) -> None:
-        self._commands.retain(topics.state(self._feeder), self._state, version=self._version)
+        self._commands.retain(self._state_topic, self._state, version=self._version)
         self._republish_due = time.monotonic() + REPUBLISH_S
 
-    def _tell(
-        self, decided: list[tuple[Request[SolverCommand], Done | Refusal]], now: float
-    ) -> None:
-        """Everything that nobody waits for: setpoints, alerts, files."""
-        is_due = now >= self._setpoints_due
-        for change in self._twin.setpoints.take_changes(SETPOINTS_A_ROUND) if is_due else ():
-            topic = topics.setpoint(self._feeder, change.bus, change.element)
-            if change.setpoint is None:
-                self._commands.clear(topic)
-            else:
-                self._commands.retain(topic, change.setpoint.model_dump_json().encode(), qos=1)
-        at = time.time()
-        for _, outcome in decided:
-            if isinstance(outcome, Done):
-                self._reports.done(outcome.message, at)
-        if self._cycle is not None:
-            self._reports.relief(self._cycle.relieved, self._cycle.actions, at)
-            self._cycle = None
-        if events := self._twin.take_alerts(now):
-            self._reports.alerts(events, at)
-            for event, finding in events:
-                self._alert(event, finding, at)
-        self._reports.beat(now)
 
-    def _alert(self, event: AlertEvent, finding: Finding, at: float) -> None:
-        alert = Alert(
-            feeder=self._feeder,
-            kind=finding.kind,
-            event=event,
-            subject=finding.subject,
-            at=datetime.fromtimestamp(at, UTC),
-            version=self._version,
-            message=finding.message,
-            value=finding.value,
-            limit=finding.limit,
-        )
-        self._commands.publish(topics.alert(self._feeder), alert.model_dump_json().encode(), qos=1)
+def _nothing() -> None:
+    pass
+
+
+def _refused(decision: Decision) -> Decision:
+    """The same decision where it could not be written."""
+    if decision.entry is None:
+        return decision
+    return replace(decision, outcome=STORE_AWAY, entry=None, is_new=False)

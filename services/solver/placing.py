@@ -29,7 +29,23 @@ class Placing:
         self._devices: list[Connection] = []
         self._generators: list[Machine] = []
         self._stepped_up: set[int] = set()
+        self._silent: set[int] = set()
         self._bases: list[str] = []
+
+    def make_again(
+        self, device_made: Callable[[], None], generator_made: Callable[[], None]
+    ) -> None:
+        """Make everything in a circuit that was compiled anew, in the same rows."""
+        devices, generators, silent = self._devices, self._generators, self._silent
+        self._devices, self._generators, self._silent = [], [], set()
+        self._stepped_up.clear()
+        self._bases.clear()
+        for row, connection in enumerate(devices, self._first_device):
+            self.device(row, connection, device_made)
+        for row, machine in enumerate(generators):
+            self.generator(row, machine, generator_made)
+        for row in silent:
+            self.silence(row)
 
     def device(self, row: int, connection: Connection, made: Callable[[], None]) -> bool:
         """Have the load of this row at this connection; its power is set elsewhere. True where
@@ -55,6 +71,7 @@ class Placing:
         """Have the generator of this row connected like this, behind its transformer if it has
         one; its power is set elsewhere. True where that is something new to the engine.
         """
+        self._silent.discard(row)
         if row < len(self._generators) and self._generators[row] == machine:
             self._model(row, machine)
             return False
@@ -92,6 +109,7 @@ class Placing:
 
     def silence(self, row: int) -> None:
         """Leave the generator of this row where it is, without any effect."""
+        self._silent.add(row)
         self._dss.Generators.Name(GENERATOR.format(row))
         self._dss.Generators.Model(1)  # another one would go on holding its voltage
         self._dss.Generators.kW(0.0)

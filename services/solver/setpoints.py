@@ -72,6 +72,13 @@ class Setpoints:
         self._changes[key] = Change(element.bus, element.name, setpoint)
         element.hold(held, now)
 
+    def resume(self, element: Element) -> None:
+        """An element was sent a setpoint by an earlier owner, and keeps to it."""
+        key = _key(element.bus, element.name)
+        self._sent[key] = element.held, ""
+        self._asked_by[key] = ()
+        self._spelled[key] = element.bus, element.name
+
     def forget(self, element: Element) -> None:
         """An element is gone, and its setpoint with it."""
         key = _key(element.bus, element.name)

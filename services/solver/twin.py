@@ -4,10 +4,12 @@ Everything but messages: what comes in goes to :attr:`Twin.demand`, and each :me
 gives what is to be published.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import orjson
 
 from schemas.alerts import AlertEvent
 from schemas.programs import Adjustments
@@ -15,13 +17,27 @@ from services.solver.asking import Asking
 from services.solver.bus_rule import ReliefCap
 from services.solver.demand import Demand, GenerationInForce
 from services.solver.document import VOLTAGE_TOLERANCE_PU, Stamp, StateDocument
-from services.solver.elements import Kind
+from services.solver.elements import Element, Kind
 from services.solver.engine import Engine
 from services.solver.feeder import Feeder
 from services.solver.findings import AlertBook, Finding
-from services.solver.relief import Caps, Limits, Measured, Producer, Relief, Shiftable, relieve
+from services.solver.relief import (
+    Caps,
+    Held,
+    Hold,
+    Limits,
+    Measured,
+    Producer,
+    Relief,
+    Shiftable,
+    relieve,
+)
 from services.solver.setpoints import Setpoints
+from services.solver.solution import Positions
 from services.solver.zones import Zones
+
+LONGEST_CAUSE = 500
+"""Characters of what led to a failure that are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +66,7 @@ class Twin:
             circuit.buses,
             {area.number: area.buses for area in feeder.config.neighbourhoods},
         )
-        self.revision = 0
-        """Revision of the adjustments in force."""
+        self._adjustments = Adjustments(revision=0, programs=())
         self.findings: list[Finding] = []
         """Everything that is wrong in the newest state."""
         self._alerts = AlertBook()
@@ -74,30 +89,73 @@ class Twin:
         """What has changed since it was last shown, by row; likewise the generators."""
         self._touched_generators: dict[int, GenerationInForce] = {}
         self._solution = engine.blank()
+        self._since = ""
+        """What had changed when it stopped converging; empty while it converges."""
 
     @property
     def setpoints(self) -> Setpoints:
         return self._asking.setpoints
 
+    @property
+    def revision(self) -> int:
+        """Revision of the adjustments in force."""
+        return self._adjustments.revision
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything that the next cycle depends on, in terms of JSON."""
+        return {
+            "demand": self.demand.to_json(),
+            "adjustments": self._adjustments.model_dump(mode="json"),
+            "held": [self._hold_to_json(zone, hold) for zone, hold in self._held.zones.items()],
+            "positions": self._engine.positions().to_json(),
+        }
+
+    def restore(self, content: dict[str, Any]) -> list[str]:
+        """Put back what :meth:`to_json` gave, on a twin that has not seen anything yet.
+
+        Returns what no longer fits the feeder, a line each; it is left out.
+
+        Raises:
+            ValueError: for what is no such content.
+
+        """
+        try:
+            problems = self.demand.restore(content["demand"])
+            self.adjust(Adjustments.model_validate_json(orjson.dumps(content["adjustments"])))
+            self._follow_placements()
+            self._asking.resume(self.demand.elements())
+            holds = [hold for hold in content["held"] if hold[0] in self._limits.names]
+            self._held = Held(dict(map(self._hold_from_json, holds)))
+            self._engine.set_positions(Positions.from_json(content["positions"]))
+        except (KeyError, TypeError, IndexError) as error:
+            raise ValueError(f"not a snapshot: {error!r}") from None
+        return problems
+
     def adjust(self, adjustments: Adjustments) -> bool:
         """Put these programs in force; False where they are no newer than those that are."""
         if adjustments.revision <= self.revision:
             return False
-        self.revision = adjustments.revision
+        self._adjustments = adjustments
         self._asking.be_exact(self.demand.adjust(adjustments))
         names = [program.name for program in adjustments.programs]
         self._document.body.set_programs(adjustments.revision, names, self.demand.programs_by_bus())
         return True
 
-    def cycle(self, version: int, now: float) -> Cycle:
-        """Solve for everything as it is now; ``now`` in epoch seconds."""
+    def cycle(self, version: int, now: float, cause: Sequence[str] = ()) -> Cycle:
+        """Solve for everything as it is now; ``now`` in epoch seconds, ``cause`` what commands
+        have changed since the last cycle.
+        """
         self._follow_placements()
         relief = relieve(self._limits, self._elements, self._held, self._solve)
         self._held = relief.held
+        if not self._solution.converged and not self._since:
+            self._since = "; ".join(cause)[:LONGEST_CAUSE] or "demand or generation has moved"
+        elif self._solution.converged:
+            self._since = ""
         self._show(relief, now)
         loading = np.empty(len(self._position))
         loading[self._position] = np.abs(relief.measured.zone_kva)
-        stamp = Stamp(version, now, self.demand.oldest_reading_at())
+        stamp = Stamp(version, now, self.demand.oldest_reading_at(), self._since)
         state, self.findings = self._document.update(
             self._solution, loading, stamp, relief.actions, self._asking.findings
         )
@@ -118,6 +176,17 @@ class Twin:
     def take_alerts(self, now: float) -> list[tuple[AlertEvent, Finding]]:
         """The alerts that begin or end by the newest state; ``now`` in seconds of any clock."""
         return self._alerts.update(self.findings, now)
+
+    def _hold_to_json(self, zone: int, hold: Hold) -> list[Any]:
+        of_row = self.demand.generator if hold.exporting else self.demand.consumer
+        caps = [(element.bus, element.name, kw) for element, kw in _by_element(of_row, hold)]
+        return [self._limits.names[zone], hold.exporting, caps]
+
+    def _hold_from_json(self, content: list[Any]) -> tuple[int, Hold]:
+        name, exporting, caps = content
+        found = ((self.demand.find(bus, element), kw) for bus, element, kw in caps)
+        rows = {element.row: float(kw) for element, kw in found if element is not None}
+        return self._limits.names.index(name), Hold(bool(exporting), rows)
 
     def _follow_placements(self) -> None:
         placements = self.demand.take_placements()
@@ -199,6 +268,10 @@ class Twin:
         self._asking.ask(touched.values(), generators.values(), now)
         touched.clear()
         generators.clear()
+
+
+def _by_element(of_row: Callable[[int], Element], hold: Hold) -> Iterator[tuple[Element, float]]:
+    return ((of_row(row), kw) for row, kw in hold.caps.items())
 
 
 def _unnamed(caps: Mapping[int, float]) -> dict[int, ReliefCap]:
