@@ -55,7 +55,7 @@ def main() -> int:
     except Unrecoverable as unreadable:
         log.error("journal_unreadable", reason=str(unreadable))
         return EXIT_BAD_INPUT
-    except (LeaseLost, Forgotten, StoreAway, Broken) as error:
+    except (LeaseLost, Forgotten, StoreAway, Broken, FeederError) as error:
         log.error("starting_again", reason=str(error))
         return EXIT_AGAIN
     log.info("stopped")
@@ -76,7 +76,8 @@ class _Solver:
         """Wait for the lease, recover, serve.
 
         Raises:
-            LeaseLost, Forgotten, StoreAway, Broken: starting again will help.
+            LeaseLost, Forgotten, StoreAway, Broken, FeederError: starting again will help, or will
+                say what is wrong.
             Unrecoverable: it will not.
 
         """

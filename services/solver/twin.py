@@ -97,6 +97,11 @@ class Twin:
         return self._asking.setpoints
 
     @property
+    def rebuilds(self) -> int:
+        """How often the engine had to build its circuit anew."""
+        return self._engine.rebuilds
+
+    @property
     def revision(self) -> int:
         """Revision of the adjustments in force."""
         return self._adjustments.revision

@@ -208,7 +208,6 @@ class TestPoison:
         if is_spread:
             spread()
         assert_as_fresh(plant, plant.solve(), Plant.equipped)
-        if os.environ.get("SHOW"): print("REBUILDS", plant.engine.rebuilds)
         assert plant.engine.rebuilds <= 1
 
     def test_everything_can_be_changed_afterwards(self) -> None:
