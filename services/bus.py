@@ -120,6 +120,8 @@ class Connection:
     ) -> None:
         self.client_id = client_id
         self.connected = False
+        self.subscribed = False
+        """The broker has taken the subscriptions of this connection."""
         self._address = address
         self._log = log.bind(client=client_id, broker=f"{address.host}:{address.port}")
         self._on_message = on_message
@@ -312,6 +314,7 @@ class Connection:
         client.on_socket_close = self._closed
         client.on_connect = self._connected
         client.on_disconnect = self._disconnected
+        client.on_subscribe = self._has_subscribed
         client.on_message = self._arrived
         return client
 
@@ -390,6 +393,9 @@ class Connection:
             )
         self._republish = True
 
+    def _has_subscribed(self, *_: Any) -> None:
+        self.subscribed = True
+
     def _disconnected(
         self,
         _client: paho.Client,
@@ -403,7 +409,7 @@ class Connection:
             # Somebody with our client id, say, takes the session over and over.
             self._unsteady = self._unsteady or now - self._connected_at < STEADY_S
             self._retry_at = now + self._retry_s
-        self.connected = False
+        self.connected = self.subscribed = False
         self._lost(str(reason))
 
     def _arrived(self, _client: paho.Client, _userdata: Any, arrived: paho.MQTTMessage) -> None:

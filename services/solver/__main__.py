@@ -195,7 +195,6 @@ class _Solver:
         )
         wiring = topology(self._feeder, self._engine.circuit).model_dump_json().encode()
         commands.retain(topics.topology(feeder), wiring, qos=1)
-        presence.announce(commands, owner.figures())
         return owner, readings
 
 

@@ -107,6 +107,8 @@ class Owner:
         self._cycle: Cycle | None = None
         """The newest cycle, until what it did is told."""
         self._converged = True
+        self._is_announced = False
+        """Nobody is told that the feeder is served before its readings are heard."""
         self._unsettled: list[Decision] = []
         """Decided, rolled back, and perhaps written: nobody has said yet."""
         self._give_up_at = 0.0
@@ -139,6 +141,7 @@ class Owner:
                 self._watchdog.arm(time.monotonic())
                 settled = self._custody.beat(time.monotonic())
                 reactor.poll(self._wait())
+                self._is_announced = self._is_announced or readings.subscribed
                 self._round(settled)
         except LeaseLost:
             farewell = _nothing  # the next owner bears the same name, and is online
@@ -233,7 +236,8 @@ class Owner:
         self.herald.tell(done, self._cycle, self._version, now)
         self._cycle = None
         self._custody.solved()
-        self._presence.beat(self._commands, now, self.figures)
+        if self._is_announced:
+            self._presence.beat(self._commands, now, self.figures)
         if self._desk.is_broken:
             raise Broken
 
