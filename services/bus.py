@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import paho.mqtt.client as paho
 import paho.mqtt.properties as paho_properties
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -122,6 +122,9 @@ class Connection:
         self.connected = False
         self.subscribed = False
         """The broker has taken the subscriptions of this connection."""
+        self.dropped = 0
+        """Messages that were not sent because too many waited for the broker."""
+        self._is_dropping = False
         self._address = address
         self._log = log.bind(client=client_id, broker=f"{address.host}:{address.port}")
         self._on_message = on_message
@@ -225,15 +228,16 @@ class Connection:
         retain: bool = False,
         correlation: bytes | None = None,
     ) -> bool:
-        """Send a message; False (and nothing sent or queued) while there is no connection."""
+        """Send a message; False (and nothing sent or queued) while there is no connection, or while
+        too many wait for the broker's acknowledgement: such a one is counted as dropped.
+        """
         if not self.connected:
             return False
         properties = None
         if correlation is not None:
             properties = _properties(PacketTypes.PUBLISH)
             properties.CorrelationData = correlation
-        self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
-        return True
+        return self._send(topic, payload, qos, retain, properties)
 
     def retain(
         self, topic: str, payload: bytes, *, qos: int = 0, version: int | None = None
@@ -345,9 +349,25 @@ class Connection:
             self._client.loop_read()
 
     def _send_retained(self, topic: str, kept: _Retained) -> None:
-        self._client.publish(
-            topic, kept.payload, qos=kept.qos, retain=True, properties=kept.properties
-        )
+        self._send(topic, kept.payload, kept.qos, True, kept.properties)
+
+    def _send(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int,
+        retain: bool,
+        properties: Properties | None,
+    ) -> bool:
+        info = self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+        if info.rc != MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
+            self._is_dropping = False
+            return True
+        self.dropped += 1
+        if not self._is_dropping:
+            self._is_dropping = True
+            self._log.warning("message_dropped", topic=topic, reason="too many wait for the broker")
+        return False
 
     def _lost(self, reason: str) -> None:
         """Say once that the broker is away, not at every attempt."""

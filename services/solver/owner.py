@@ -173,6 +173,7 @@ class Owner:
             **self._custody.figures,
             "commands": float(self._desk.commands),
             "commands_refused": float(self._desk.refused),
+            "messages_dropped": float(self._commands.dropped),
             "rebuilds": float(self._twin.rebuilds),
             "store_away": float(not self._custody.is_writable),
             **outcomes,

@@ -21,7 +21,14 @@ from structlog.testing import LogCapture
 from support import Broker, MqttClient
 
 from flexfeeder.testing import wait_until
-from services.bus import BrokerAddress, Connection, Message, Subscription, Will
+from services.bus import (
+    MAX_INFLIGHT,
+    BrokerAddress,
+    Connection,
+    Message,
+    Subscription,
+    Will,
+)
 from services.reactor import Reactor
 
 TOPIC = "flexfeeder/test/topic"
@@ -192,6 +199,30 @@ class TestBrokerAway:
             service.connection.maintain(now + 6.0)
             assert service.connection._socket is not sock
             assert service.logged("broker_away") == 1
+
+
+class TestBounds:
+    def test_what_too_many_wait_for_is_dropped_counted_and_logged_once(self) -> None:
+        """A broker that takes everything and acknowledges nothing."""
+        with ScriptedBroker() as silent, Service(silent) as service:
+            welcomed(silent, service)
+            connection = service.connection
+            sent = [connection.publish(TOPIC, b"", qos=1) for _ in range(10 * MAX_INFLIGHT + 5)]
+            assert sent.count(False) == connection.dropped == 5
+            assert not any(sent[-5:])
+            assert service.logged("message_dropped") == 1
+
+
+class TestSubscribed:
+    def test_it_is_true_from_the_brokers_word_on_until_the_connection_is_lost(
+        self, broker: Broker
+    ) -> None:
+        subscriptions = [Subscription(TOPIC, qos=0)]
+        with Service(broker, subscriptions=subscriptions) as service:
+            assert not service.connection.subscribed
+            service.serve_until(lambda: service.connection.subscribed, "subscribed")
+            service.cut()
+            assert not service.connection.subscribed
 
 
 class TestTwoOfOneName:
