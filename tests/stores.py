@@ -81,6 +81,7 @@ class Way:
         self._store = store
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads = [threading.Thread(target=self._accept)]
+        self._clients: list[socket.socket] = []
 
     @property
     def url(self) -> str:
@@ -91,9 +92,12 @@ class Way:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Those who use it are to have closed their connections."""
+        """Whoever still has a connection through it loses it."""
         self.is_closed = True
         self._listener.shutdown(socket.SHUT_RDWR)
+        for client in self._clients:
+            with suppress(OSError):  # it may be gone already
+                client.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join()
         self._listener.close()
@@ -116,6 +120,7 @@ class Way:
                 if self.is_closed:
                     client.close()
                     continue
+                self._clients.append(client)
                 thread = threading.Thread(target=self._serve, args=[client])
                 self._threads.append(thread)
                 thread.start()
