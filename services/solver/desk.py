@@ -4,7 +4,7 @@ Deciding changes the demand and nothing else; what was decided is then written t
 rolled back.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -137,7 +137,7 @@ class Desk:
         if decision.entry is not None and (remembered := decision.entry.remembered) is not None:
             self._once.remember(remembered)
 
-    def undo(self, decisions: list[Decision]) -> None:
+    def undo(self, decisions: Sequence[Decision]) -> None:
         """Forget decisions that are not written, and have the demand as it was before them."""
         self._demand.roll_back()
         for decision in decisions:

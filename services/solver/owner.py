@@ -9,7 +9,6 @@ out last.
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -26,11 +25,11 @@ from services.bus import Connection, Message
 from services.logs import Log, OncePerTopic
 from services.presence import Presence
 from services.reactor import Reactor
-from services.solver.custody import Custody, LeaseLost, Written
-from services.solver.desk import STORE_AWAY, STORE_SILENT, Decision, Desk
-from services.solver.entries import Adjusted, Entry
+from services.solver.custody import Custody, LeaseLost
+from services.solver.desk import Decision, Desk
 from services.solver.herald import Herald
 from services.solver.intake import Intake
+from services.solver.ledger import Ledger
 from services.solver.twin import Cycle, Twin
 from services.solver.watchdog import Watchdog
 
@@ -45,9 +44,6 @@ MOST_RETRIES = 3
 
 LAPSE_S = 1.0
 """How often it is looked who has been above his setpoint for too long."""
-
-ANSWER_S = 4.0
-"""How long a command waits for a store that does not answer."""
 
 LARGEST_ADJUSTMENTS = 4 << 20
 """Bytes of adjustments that are still read."""
@@ -89,6 +85,7 @@ class Owner:
         self._twin = twin
         self._desk = desk
         self._custody = custody
+        self._ledger = Ledger(desk, custody, twin.demand)
         self._intake = intake
         self.herald = herald(lambda: self._state)
         self._presence = presence
@@ -109,10 +106,6 @@ class Owner:
         self._converged = True
         self._is_announced = False
         """Nobody is told that the feeder is served before its readings are heard."""
-        self._unsettled: list[Decision] = []
-        """Decided, rolled back, and perhaps written: nobody has said yet."""
-        self._give_up_at = 0.0
-        """When those who wait for that are told so."""
         self._figures = {
             "fence": float(fence),
             "solves": 0.0,
@@ -213,24 +206,26 @@ class Owner:
         return min(LONGEST_WAIT_S, max(0.0, due - time.monotonic()))
 
     def _round(self, settled: bool | None) -> None:
+        """``settled`` says what became of a batch of unknown fate, once that is known."""
         now = time.monotonic()
         batch = self._inbox[:]
         self._inbox.clear()
-        decided = self._settle(is_written=settled) if settled is not None else []
+        decided = self._ledger.settle(is_written=settled) if settled is not None else []
         new, adjustments = self._take(batch)
-        decided += self._keep(new, adjustments, batch)
-        if self._unsettled and now >= self._give_up_at:
-            self._give_up()
+        if not all(decision.is_told_apart for decision in new):
+            # What the broker would bring again cannot be told from a second command like it: it
+            # is not to come again once it is written.
+            self._acknowledge(batch)
+        decided += self._ledger.keep(new, adjustments)
+        decided += self._ledger.give_up(now)
         adjusted = [self._twin.adjust(each) for each in adjustments]
         done = [d.outcome.message for d in decided if d.takes_effect]
         with self._commands.together():
             self._solve_if_due(now, done, is_adjusted=any(adjusted))
             for decision in decided:
                 requests.reply(self._commands, decision.request, decision.outcome, self._version)
-                self._acks.done(decision.request.message)
-            for message in batch:
-                if message.topic == self._adjustments_topic:
-                    self._acks.done(message)
+            self._acknowledge([decision.request.message for decision in decided])
+            self._acknowledge([each for each in batch if each.topic == self._adjustments_topic])
         if now >= self._lapse_due:
             self._lapse_due = now + LAPSE_S
             self._twin.demand.lapse(time.time())
@@ -241,6 +236,10 @@ class Owner:
             self._presence.beat(self._commands, now, self.figures)
         if self._desk.is_broken:
             raise Broken
+
+    def _acknowledge(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            self._acks.done(message)
 
     def _solve_if_due(self, now: float, done: Sequence[str], *, is_adjusted: bool) -> None:
         is_due = now >= self._readings_due
@@ -260,7 +259,7 @@ class Owner:
         now = datetime.now(UTC)
         decided: list[Decision] = []
         adjustments: list[Adjustments] = []
-        in_progress = {decision.request.request_id for decision in self._unsettled}
+        in_progress = self._ledger.in_progress
         for message in batch:
             self._acks.arrived(message)
             if message.topic != self._adjustments_topic:
@@ -271,60 +270,6 @@ class Owner:
             elif (read := self._read_adjustments(message)) is not None:
                 adjustments.append(read)
         return decided, adjustments
-
-    def _keep(
-        self,
-        decided: list[Decision],
-        adjustments: Sequence[Adjustments],
-        batch: Sequence[Message],
-    ) -> list[Decision]:
-        """Write the journal; returns the decisions that can be answered now.
-
-        Adjustments take effect whether they are written or not: they are retained, and published
-        until the state shows them.
-        """
-        entries: list[Entry] = [d.entry for d in decided if d.entry is not None]
-        if self._custody.is_writable:
-            entries += [Adjusted(each.model_dump_json().encode()) for each in adjustments]
-        if not entries:
-            return decided
-        if not all(decision.is_told_apart for decision in decided):
-            # What the broker would bring again cannot be told from a second command like it: it
-            # is not to come again once it is written.
-            for message in batch:
-                self._acks.done(message)
-        written = self._custody.write(entries)
-        if written is Written.DONE:
-            self._twin.demand.commit()
-            return decided
-        self._desk.undo(decided)
-        if written is Written.NOT_DONE:
-            return [_refused(decision) for decision in decided]
-        self._unsettled = [decision for decision in decided if decision.entry is not None]
-        self._give_up_at = time.monotonic() + ANSWER_S
-        return [decision for decision in decided if decision.entry is None]
-
-    def _settle(self, *, is_written: bool) -> list[Decision]:
-        """What became of the batch of unknown fate."""
-        decided, self._unsettled = self._unsettled, []
-        if not is_written:
-            return [_refused(decision) for decision in decided]
-        for decision in decided:
-            self._desk.again(decision)
-        self._twin.demand.commit()
-        self._custody.note([d.entry for d in decided if d.entry is not None])
-        return decided
-
-    def _give_up(self) -> None:
-        """Tell those who wait that nobody knows; whoever asks again will know."""
-        self._give_up_at = float("inf")
-        for decision in self._unsettled:
-            requests.reply(self._commands, decision.request, STORE_SILENT)
-            self._acks.done(decision.request.message)
-        self._unsettled = [
-            replace(decision, request=replace(decision.request, reply_topic=None))
-            for decision in self._unsettled
-        ]
 
     def _read_adjustments(self, message: Message) -> Adjustments | None:
         """Adjustments that are to be put in force; None where they are not to be read, or no
@@ -352,10 +297,3 @@ class Owner:
 
 def _nothing() -> None:
     pass
-
-
-def _refused(decision: Decision) -> Decision:
-    """The same decision where it could not be written."""
-    if decision.entry is None:
-        return decision
-    return replace(decision, outcome=STORE_AWAY, entry=None, is_new=False)
