@@ -5,7 +5,7 @@ the same for all of them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Generic, TypeVar
 
@@ -74,6 +74,14 @@ def reply(
     if topic is not None and topics.is_reply(topic):
         payload = _encoded(request.request_id, outcome, version)
         connection.publish(topic, payload, qos=1, correlation=request.message.correlation)
+
+
+def is_brought_again(earlier: Message, later: Message) -> bool:
+    """Whether it is the broker that brings a message again, on a new connection: its sender waits
+    for one answer only.
+    """
+    is_new_connection = later.receipt[0] != earlier.receipt[0]
+    return is_new_connection and earlier == replace(later, receipt=earlier.receipt)
 
 
 def decode(topic: str, payload: bytes, commands: Mapping[str, TypeAdapter[C]]) -> C:

@@ -1,1 +1,1 @@
-"""The manager of Demand Flexibility Programs. So far it only announces itself."""
+"""The manager of Demand Flexibility Programs."""

@@ -1,6 +1,6 @@
 """What the manager says: replies to those who asked, and events, lines and logs to the others."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -16,8 +16,19 @@ from services.dfp_manager.feeders import SILENT_S, Feeder
 from services.dfp_manager.jobs import ANSWER_S, Job
 from services.dfp_manager.reports import Reports
 from services.logs import Log, OncePerTopic
-from services.outcomes import Done
+from services.outcomes import Done, Outcome
 from services.requests import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is said of a job: its outcome, what its execution did where that was seen, and the
+    version of the state that shows it.
+    """
+
+    outcome: Outcome
+    report: ExecutionReport | None
+    version: int | None
 
 
 class Answers:
@@ -31,25 +42,16 @@ class Answers:
         self._log = log
         self._refusals = OncePerTopic(log, "command_refused")
 
-    def finish(
-        self, job: Job, solver: Feeder | None = None, *, is_overdue: bool = False
-    ) -> float | None:
-        """Tell of a job and answer it; ``solver`` where its newest state has the job in it.
-
-        Returns what an execution took off in kW, where it has begun and that was seen.
-        """
-        report = _report(job, solver) if solver is not None and job.executes else None
-        self._tell(job, report)
+    def finish(self, job: Job, told: Told) -> None:
+        """Tell everybody of a job, and answer its sender."""
+        self._tell(job, told.report)
         if job.request is not None:
-            version = solver.version if solver is not None else None
-            self.answer(job.request, _outcome(job, report, is_overdue=is_overdue), version)
-        has_begun = job.decision.change is not None and job.decision.change.events
-        return report.total_shed_kw if report is not None and has_begun else None
+            self.answer(job.request, told.outcome, told.version)
 
     def answer(
         self,
         request: Request[ManagerCommand],
-        outcome: Done | Refusal,
+        outcome: Outcome,
         version: int | None = None,
     ) -> None:
         """Reply, and acknowledge the command."""
@@ -57,6 +59,10 @@ class Answers:
             self.refused += 1
             self._refusals.warn(request.message.topic, f"{outcome.code}: {outcome.message}")
         requests.reply(self._connection, request, outcome, version)
+        self._acks.done(request.message)
+
+    def superseded(self, request: Request[ManagerCommand]) -> None:
+        """Acknowledge a command that another one is answered for."""
         self._acks.done(request.message)
 
     def _tell(self, job: Job, report: ExecutionReport | None) -> None:
@@ -71,6 +77,13 @@ class Answers:
             self._connection.publish(topics.program_event(job.feeder), payload, qos=1)
             self._log.info(f"program_{event.event}", **event.model_dump(exclude={"event", "at"}))
             self._reports.happened(event, change.program, report)
+
+
+def of(job: Job, solver: Feeder | None = None, *, is_overdue: bool = False) -> Told:
+    """What is to be said of a job; ``solver`` where its newest state has the job in it."""
+    report = _report(job, solver) if solver is not None and job.executes else None
+    outcome = _outcome(job, report, is_overdue=is_overdue)
+    return Told(outcome, report, solver.version if solver is not None else None)
 
 
 def feeder_unknown(feeder_id: str) -> Refusal:
@@ -99,26 +112,33 @@ def solver_away(feeder_id: str) -> Refusal:
     )
 
 
+def under_way() -> Refusal:
+    return Refusal.of_field(
+        ErrorCode.REQUEST_IN_PROGRESS, "request_id", "it is under way; ask again for its answer"
+    )
+
+
 def _report(job: Job, solver: Feeder) -> ExecutionReport | None:
     """What an execution did; None where a state cannot be read."""
     change = job.decision.change
     if change is None:
         return None
     runs = change.program.executions
+    revision = runs[-1].revision if runs else change.programs.revision
     try:
-        before, after = orjson.loads(job.before), orjson.loads(solver.state)
-        return effect.report(
-            before, after, change.program, runs[-1].revision if runs else job.revision
-        )
+        after = orjson.loads(solver.state)
+        before = orjson.loads(job.before) if job.before is not None else after
+        return effect.report(before, after, change.program, revision)
     except (orjson.JSONDecodeError, effect.NoState):
         return None
 
 
-def _outcome(job: Job, report: ExecutionReport | None, *, is_overdue: bool) -> Done | Refusal:
+def _outcome(job: Job, report: ExecutionReport | None, *, is_overdue: bool) -> Outcome:
     done = job.decision.done
     if report is not None:
-        message = f"{done.message}; shed {report.total_shed_kw:g} kW"
-        return Done(message, done.buses, report.model_dump(mode="json"))
+        is_seen = job.before is not None
+        did = f"shed {report.total_shed_kw:g} kW" if is_seen else "what it took off was not seen"
+        return Done(f"{done.message}; {did}", done.buses, report.model_dump(mode="json"))
     if job.executes:
         return Refusal.of_field(
             ErrorCode.NO_REPLY,

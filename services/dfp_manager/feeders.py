@@ -41,6 +41,10 @@ class Feeder:
     version: int = 0
     applied: int = 0
     """Revision of the adjustments that the newest state was solved with."""
+    earlier: bytes = b""
+    """The last state before that revision was applied."""
+    applied_earlier: int = 0
+    """Revision that it was solved with."""
     heard_at: float = _NEVER
 
     def take_topology(self, payload: bytes) -> bool:
@@ -65,10 +69,20 @@ class Feeder:
             return False
         if version < self.version and not self.is_silent(now):
             return True
+        if applied > self.applied:
+            self.earlier, self.applied_earlier = self.state, self.applied
         self.state, self.version, self.applied = payload, version, applied
         if not retained:
             self.heard_at = now
         return True
+
+    def before(self, revision: int) -> bytes | None:
+        """The newest state that was solved without the adjustments of a revision, None where none
+        was heard that is as near to it as can be.
+        """
+        if self.applied < revision:
+            return self.state or None
+        return self.earlier or None if self.applied_earlier < revision else None
 
     def is_silent(self, now: float) -> bool:
         """True while no solver shows that it is there."""

@@ -7,32 +7,24 @@ revision; meanwhile the loop serves others.
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 
 from schemas import topics
-from schemas.commands import MANAGER_COMMANDS, ManagerCommand
-from schemas.errors import Refusal
-from schemas.programs import ExecuteProgram
-from schemas.wire import canonical
-from services import requests
 from services.acks import InOrder
 from services.bus import Connection, Message
-from services.dfp_manager import answers, handlers, programs
+from services.dfp_manager import answers, programs
 from services.dfp_manager.answers import Answers
+from services.dfp_manager.desk import Desk
 from services.dfp_manager.feeders import Feeder, Feeders
-from services.dfp_manager.handlers import Context, Decision
 from services.dfp_manager.in_force import InForce
-from services.dfp_manager.jobs import ANSWER_S, Job, Waiting
-from services.dfp_manager.programs import FeederPrograms
-from services.dfp_manager.registry import Registry, StoreAway, WriteUnknown
+from services.dfp_manager.jobs import Job, Waiting
+from services.dfp_manager.notes import Notes
+from services.dfp_manager.registry import Registry
 from services.dfp_manager.reports import Reports
 from services.dfp_manager.store_watch import StoreWatch
 from services.logs import Log, OncePerTopic
 from services.presence import Presence
 from services.reactor import Reactor
-from services.requests import Request
 
 LONGEST_WAIT_S = 0.1
 """How long the loop may sleep before it looks whether it is to stop."""
@@ -74,14 +66,13 @@ class Manager:
         self._acks = InOrder(connection.acknowledge)
         self._answers = Answers(connection, self._acks, reports, log)
         self._waiting = Waiting()
-        self._unknown: dict[str, Job] = {}
-        """By feeder: the job whose write got no answer from the store."""
-        self._noted: list[tuple[str, Callable[[FeederPrograms], FeederPrograms]]] = []
-        """By feeder: what is yet to be noted in the registry."""
+        self._notes = Notes()
+        self._desk = Desk(
+            registry, self._store, self._feeders, self._in_force, self._waiting, self._answers
+        )
         self._early: list[Message] = []
         """Commands that came before anything was known of the feeder."""
         self._connected_at: float | None = None
-        self._commands = 0
         self._unreadable = OncePerTopic(log, "message_unreadable")
 
     def run(self, feeders: Connection, stopping: Callable[[], bool]) -> None:
@@ -104,7 +95,7 @@ class Manager:
         """Counters since the start, and how many programs there are, for the heartbeat."""
         held = [self._registry.programs(feeder_id) for feeder_id in self._registry.feeders]
         return {
-            "commands": float(self._commands),
+            "commands": float(self._desk.commands),
             "commands_refused": float(self._answers.refused),
             "programs": float(sum(len(each.by_number) for each in held)),
             "executing": float(sum(each.executing for each in held)),
@@ -125,7 +116,7 @@ class Manager:
             self._give_up(now)
             if self._store.is_loaded:
                 self._keep_in_force(now)
-        self._note()
+        self._notes.write(self._store)
         self._store.beat(now, self.figures)
 
     def _take(self, message: Message, now: float) -> None:
@@ -157,67 +148,13 @@ class Manager:
         return is_known or now - self._connected_at > SETTLE_S
 
     def _take_command(self, message: Message, now: float) -> None:
-        self._commands += 1
-        request = requests.read(message, MANAGER_COMMANDS)
-        try:
-            if isinstance(request.command, Refusal):
-                raise request.command
-            requests.check_deadline(request.command, datetime.now(UTC))
-            self._carry_out(request, request.command, now)
-        except Refusal as refusal:
-            self._answers.answer(request, refusal)
-
-    def _carry_out(
-        self, request: Request[ManagerCommand], command: ManagerCommand, now: float
-    ) -> None:
-        """Have the store hold what a command makes of the programs.
-
-        Raises:
-            Refusal: nothing was changed.
-
-        """
-        if not self._store.is_there:
-            raise answers.store_away()
-        feeder = self._feeders.get(canonical(command.feeder or self._feeders.default))
-        if not self._is_known(feeder):
-            raise answers.feeder_unknown(feeder.id)
-        executes = isinstance(command, ExecuteProgram)
-        context = Context(feeder.buses, datetime.now(UTC))
-        newest = self._in_force.newest(feeder)
-        decisions: list[Decision] = []
-
-        def decide(held: FeederPrograms) -> FeederPrograms:
-            decision = handlers.decide(command, programs.above(held, newest), context)
-            if executes and feeder.is_silent(now):
-                raise answers.solver_away(feeder.id)
-            decisions.append(decision)
-            return decision.programs
-
-        is_unknown = False
-        try:
-            self._registry.change(feeder.id, decide)
-        except StoreAway as error:
-            self._store.lost(error)
-            raise answers.store_away() from None
-        except WriteUnknown as error:
-            self._store.lost(error)
-            is_unknown = True
-        job = Job(feeder.id, request, decisions[-1], executes, feeder.state, now + ANSWER_S)
-        if is_unknown:
-            self._unknown[feeder.id] = job
-        else:
+        job = self._desk.take(message, now)
+        if job is not None:
             self._carried_out(job, now)
-
-    def _is_known(self, feeder: Feeder) -> bool:
-        return (
-            feeder.id == self._feeders.default
-            or feeder.buses is not None
-            or feeder.id in self._registry.feeders
-        )
 
     def _settled(self, now: float, feeder_id: str, is_done: bool) -> None:
         """The store has said what became of a write after all."""
-        job = self._unknown.pop(feeder_id, None)
+        job = self._waiting.take_settled(feeder_id)
         if job is not None and is_done:
             self._carried_out(job, now)
         elif job is not None and job.request is not None:
@@ -226,9 +163,7 @@ class Manager:
     def _carried_out(self, job: Job, now: float) -> None:
         """Answer, or wait for the solver where it has something to show."""
         feeder = self._feeders.get(job.feeder)
-        change = job.decision.change
-        adjusts = change is not None and change.adjusts
-        if not job.executes and (not adjusts or feeder.is_silent(now)):
+        if job.revision is None or (feeder.is_silent(now) and not job.executes):
             self._finish(job)
         elif feeder.applied >= job.revision:
             self._finish(job, feeder)
@@ -236,27 +171,24 @@ class Manager:
             self._waiting.add(job)
 
     def _finish(self, job: Job, solver: Feeder | None = None, *, is_overdue: bool = False) -> None:
-        shed_kw = self._answers.finish(job, solver, is_overdue=is_overdue)
-        change = job.decision.change
-        if change is not None and shed_kw is not None:
-            number, revision = change.program.number, change.programs.revision
-            noted = partial(
-                programs.with_shed, number=number, revision=revision, total_shed_kw=shed_kw
-            )
-            self._noted.append((job.feeder, noted))
+        told = answers.of(job, solver, is_overdue=is_overdue)
+        # First, so that nobody who asks again after that hears anything else.
+        self._notes.add(job, told)
+        self._notes.write(self._store)
+        self._answers.finish(job, told)
 
     def _give_up(self, now: float) -> None:
         """Answer those for whom it takes too long."""
         for job in self._waiting.take_overdue(now):
             self._finish(job, is_overdue=True)
-        for feeder_id, job in self._unknown.items():
-            if job.request is not None and now >= job.until:
-                self._answers.answer(job.request, answers.store_silent())
-                self._unknown[feeder_id] = replace(job, request=None)
+            if job.begins:
+                self._waiting.leave(job)
+        for request in self._waiting.release_overdue(now):
+            self._answers.answer(request, answers.store_silent())
 
     def _keep_in_force(self, now: float) -> None:
         for feeder in self._feeders:
-            if self._store.is_there and self._is_known(feeder):
+            if self._store.is_there and self._desk.is_known(feeder):
                 self._surpass(feeder)
         served = sorted({self._feeders.default, *self._registry.feeders})
         held = tuple(self._registry.programs(feeder_id) for feeder_id in served)
@@ -270,10 +202,3 @@ class Manager:
         if self._registry.programs(feeder.id).revision < newest:
             self._log.warning("revision_behind", feeder=feeder.id, surpassed=newest)
             self._store.change(feeder.id, partial(programs.above, revision=newest))
-
-    def _note(self) -> None:
-        """Keep in the history what executions took off, once those who asked have their answer."""
-        noted = self._noted[:]
-        self._noted.clear()
-        for feeder_id, decide in noted:
-            self._store.change(feeder_id, decide)

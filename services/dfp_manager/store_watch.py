@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from services.bus import Connection
+from services.dfp_manager.decided import Decided
 from services.dfp_manager.programs import FeederPrograms
 from services.dfp_manager.registry import Registry, StoreAway, WriteUnknown
 from services.logs import Log
@@ -64,12 +65,21 @@ class StoreWatch:
             self._log.warning("store_away", reason=str(error))
             self._presence.farewell(self._connection)
 
-    def change(self, feeder: str, decide: Callable[[FeederPrograms], FeederPrograms]) -> None:
-        """Change what nobody waits for; it is left undone while the store is away."""
+    def change(
+        self,
+        feeder: str,
+        decide: Callable[[FeederPrograms], FeederPrograms],
+        decided: Decided | None = None,
+    ) -> bool:
+        """Change what nobody waits for; False while the store is away, and it is left undone."""
+        if not self.is_there:
+            return False
         try:
-            self._registry.change(feeder, decide)
+            self._registry.change(feeder, decide, decided)
         except (StoreAway, WriteUnknown) as error:
             self.lost(error)
+            return False
+        return True
 
     def beat(self, now: float, figures: Callable[[], dict[str, float]]) -> None:
         """The heartbeat of a service that can serve."""

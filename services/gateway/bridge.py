@@ -14,6 +14,7 @@ from schemas.errors import Detail, ErrorCode, Refusal
 from services.bus import BrokerAddress, Connection, Message, Subscription
 from services.gateway.driver import Driver
 from services.gateway.newest import HeldState, Newest
+from services.gateway.replies import Replies
 from services.gateway.roster import Roster
 from services.logs import Log
 from services.presence import Presence
@@ -59,8 +60,7 @@ class Bridge:
         self._listener = listener
         instance = f"gateway-{uuid.uuid4().hex[:12]}"
         self._presence = Presence("gateway", instance, transient=True)
-        self._reply_to = topics.reply(instance)
-        self._replies: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._replies = Replies(topics.reply(instance))
         self._connection = Connection(
             address,
             instance,
@@ -98,25 +98,34 @@ class Bridge:
             or f"solver-{feeder}" in self.services
         )
 
-    async def execute(self, feeder: str, command: str, body: Mapping[str, Any]) -> Outcome:
+    async def execute(
+        self, feeder: str, command: str, body: Mapping[str, Any], request_id: str | None = None
+    ) -> Outcome:
         """Have the feeder's solver carry out a command; the outcome has a state that contains it.
+        Without a request id it is given a new one.
 
         Raises:
-            Refusal: from the solver; or 503 where nothing was published, 504 where no answer came.
+            Refusal: from the solver; or 503 where nothing was published, 504 where no answer came,
+                409 where a request of the same id is under way here.
 
         """
         self._require(f"solver-{feeder}", "solver", f"the solver of {feeder!r}")
-        return await self._ask(topics.command(feeder, command), feeder, body)
+        return await self._ask(topics.command(feeder, command), feeder, body, request_id)
 
-    async def manage(self, feeder: str, command: str, body: Mapping[str, Any]) -> Outcome:
-        """Have the program manager carry out a command for a feeder.
+    async def manage(
+        self, feeder: str, command: str, body: Mapping[str, Any], request_id: str | None = None
+    ) -> Outcome:
+        """Have the program manager carry out a command for a feeder. Without a request id it is
+        given a new one.
 
         Raises:
-            Refusal: from the manager; or 503 where nothing was published, 504 where no answer came.
+            Refusal: from the manager; or 503 where nothing was published, 504 where no answer came,
+                409 where a request of the same id is under way here.
 
         """
         self._require(MANAGER, MANAGER, "the program manager")
-        return await self._ask(topics.dfp_command(command), feeder, {**body, "feeder": feeder})
+        meant = {**body, "feeder": feeder}
+        return await self._ask(topics.dfp_command(command), feeder, meant, request_id)
 
     def _require(self, instance: str, field: str, service: str) -> None:
         if not self.broker_connected:
@@ -128,33 +137,26 @@ class Bridge:
                 ErrorCode.SERVICE_UNAVAILABLE, field, f"{service} is away; nothing was changed"
             )
 
-    async def _ask(self, topic: str, feeder: str, body: Mapping[str, Any]) -> Outcome:
-        request_id = uuid.uuid4().hex
-        now = datetime.now(UTC)
-        payload = {
-            **body,
-            "request_id": request_id,
-            "issued_at": now,
-            "deadline": now + timedelta(seconds=REPLY_TIMEOUT_S),
-            "reply_to": self._reply_to,
-        }
-        replied: asyncio.Future[dict[str, Any]] = self._loop.create_future()
-        self._replies[request_id] = replied
+    async def _ask(
+        self, topic: str, feeder: str, body: Mapping[str, Any], request_id: str | None
+    ) -> Outcome:
+        request_id = request_id or uuid.uuid4().hex
         try:
-            async with asyncio.timeout(REPLY_TIMEOUT_S):
-                self._connection.publish(topic, orjson.dumps(payload), qos=1)
-                self._driver.watch()
-                reply = _accepted(await replied)
-                version = reply.get("version")
-                state = None if version is None else await self.newest.reached(feeder, version)
+            with self._replies.expect(request_id) as expected:
+                command = _command(body, request_id, expected.topic, datetime.now(UTC))
+                async with asyncio.timeout(REPLY_TIMEOUT_S):
+                    self._connection.publish(topic, command, qos=1)
+                    self._driver.watch()
+                    reply = _accepted(await expected.reply)
+                    version = reply.get("version")
+                    state = None if version is None else await self.newest.reached(feeder, version)
         except TimeoutError:
-            raise Refusal(
-                ErrorCode.NO_REPLY,
-                f"no reply within {REPLY_TIMEOUT_S:g} s; ask again with request id {request_id}",
-                [Detail(field="request_id", problem=request_id)],
-            ) from None
-        finally:
-            del self._replies[request_id]
+            reason = f"no reply within {REPLY_TIMEOUT_S:g} s"
+            raise _ask_again(Refusal(ErrorCode.NO_REPLY, reason), request_id) from None
+        except Refusal as refusal:
+            if refusal.code is ErrorCode.NO_REPLY:
+                raise _ask_again(refusal, request_id) from None
+            raise
         buses = tuple(reply.get("buses", ()))
         return Outcome(reply["message"], buses, reply.get("results"), state)
 
@@ -165,8 +167,7 @@ class Bridge:
 
     def _take(self, message: Message) -> None:
         topic = message.topic
-        if topic.startswith(self._reply_to):
-            self._take_reply(message.payload)
+        if self._replies.take(topic, message.payload):
             return
         kind = topic.rpartition("/")[2]
         if kind == "state":
@@ -178,20 +179,23 @@ class Bridge:
         else:
             self._listener.on_event(topics.feeder_of(topic), kind, message.payload)
 
-    def _take_reply(self, payload: bytes) -> None:
-        try:
-            reply = orjson.loads(payload)
-            future = self._replies.get(reply["request_id"])
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            return
-        if future is not None and not future.done():
-            future.set_result(reply)
-
     def _take_status(self, instance: str, payload: bytes) -> None:
         status = self.services.take(instance, payload)
         fence = status.figures.get("fence") if status else None
         if status is not None and status.feeder is not None and fence is not None:
             self.newest.drop_above(status.feeder, fence)
+
+
+def _command(body: Mapping[str, Any], request_id: str, reply_to: str, now: datetime) -> bytes:
+    return orjson.dumps(
+        {
+            **body,
+            "request_id": request_id,
+            "issued_at": now,
+            "deadline": now + timedelta(seconds=REPLY_TIMEOUT_S),
+            "reply_to": reply_to,
+        }
+    )
 
 
 def _accepted(reply: dict[str, Any]) -> dict[str, Any]:
@@ -207,4 +211,13 @@ def _accepted(reply: dict[str, Any]) -> dict[str, Any]:
         ErrorCode(reply["code"]),
         reply["message"],
         [Detail.model_validate(detail) for detail in reply["details"]],
+    )
+
+
+def _ask_again(refusal: Refusal, request_id: str) -> Refusal:
+    """What says of a request that went unanswered how to ask for what became of it."""
+    return Refusal(
+        refusal.code,
+        f"{refusal.message}; ask again with request id {request_id}",
+        [*refusal.details, Detail(field="request_id", problem=request_id)],
     )

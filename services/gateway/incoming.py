@@ -1,5 +1,5 @@
-"""What a request says: its body, read and validated by us to refuse it in our own words, and the
-feeder that it means.
+"""What a request says: its body, read and validated by us to refuse it in our own words, the feeder
+that it means, and the id under which it is to be remembered.
 """
 
 from typing import TypeVar
@@ -12,6 +12,7 @@ from schemas.envelope import LARGEST_COMMAND
 from schemas.errors import ErrorCode, Refusal
 from schemas.topics import is_name
 from schemas.wire import canonical
+from services.gateway import keys
 from services.gateway.bridge import Bridge
 
 LARGEST_BODY = 1 << 20
@@ -67,3 +68,8 @@ def feeder_meant(request: Request, bridge: Bridge, in_body: str | None = None) -
             ErrorCode.FEEDER_NOT_FOUND, "feeder", f"there is no feeder {feeder!r}"
         )
     return feeder
+
+
+def request_id_of(request: Request) -> str | None:
+    """The request id that its ``Idempotency-Key`` stands for; None where it has none."""
+    return keys.request_id_of(request.headers.getlist(keys.HEADER))

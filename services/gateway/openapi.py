@@ -16,7 +16,9 @@ from pydantic.json_schema import JsonSchemaMode
 from schemas.errors import ErrorCode
 from schemas.wire import NAME_PATTERN
 from services.gateway.failures import JSON, failures
+from services.gateway.keys import HEADER, LONGEST_KEY
 from services.gateway.results import Failure, Success
+from services.once import MOST_REMEMBERED
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -65,6 +67,26 @@ PREFER = {
     ),
     "schema": {"type": "string"},
     "example": "return=minimal",
+}
+
+IDEMPOTENCY_KEY = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": (
+        "Makes it safe to ask again: the same key and body get the recorded answer (with the "
+        "newest state, where the results are one), and have no further effect. It is remembered "
+        "for 24 h, by the service that the request is for, unless that has more than "
+        f"{MOST_REMEMBERED} to remember of a feeder. A request id from the message of a `504` is a "
+        "key too. Take a new one for each request, a UUID say."
+    ),
+    "schema": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": LONGEST_KEY,
+        "pattern": "^[ -~]*$",
+    },
+    "example": "3f0f2b7c-5a55-4b0e-9d0e-6f3a1c9d2e41",
 }
 
 

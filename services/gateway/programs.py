@@ -33,10 +33,17 @@ from schemas.programs import (
 from services.gateway import examples
 from services.gateway.answers import success
 from services.gateway.bridge import Bridge, Outcome
-from services.gateway.incoming import feeder_meant, name_in_path, read_body, validated
+from services.gateway.incoming import (
+    feeder_meant,
+    name_in_path,
+    read_body,
+    request_id_of,
+    validated,
+)
 from services.gateway.openapi import (
     ASK_ERRORS,
     FEEDER,
+    IDEMPOTENCY_KEY,
     WRITE_ERRORS,
     Documentation,
     Endpoint,
@@ -168,7 +175,7 @@ def install(routes: Documentation, bridge: Bridge) -> None:
             errors=(*WRITE_ERRORS, *write.errors),
             body=write.body,
             body_examples=write.body_examples,
-            parameters=(FEEDER,),
+            parameters=(FEEDER, IDEMPOTENCY_KEY),
         )
         routes.add(write.method, write.path, _endpoint(write, bridge), operation)
     _install_list(routes, bridge)
@@ -221,7 +228,8 @@ def _endpoint(write: ProgramWrite, bridge: Bridge) -> Endpoint:
         body = validated(adapter, await read_body(request))
         feeder = feeder_meant(request, bridge, body.feeder)
         fields = body.model_dump(exclude={"feeder"}, exclude_none=True)
-        return _answer(await bridge.manage(feeder, write.command, fields))
+        request_id = request_id_of(request)
+        return _answer(await bridge.manage(feeder, write.command, fields, request_id))
 
     return endpoint
 

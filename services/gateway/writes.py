@@ -36,9 +36,10 @@ from schemas.state import State
 from services.gateway import examples, views
 from services.gateway.answers import success, with_first
 from services.gateway.bridge import Bridge
-from services.gateway.incoming import feeder_meant, read_body, validated
+from services.gateway.incoming import feeder_meant, read_body, request_id_of, validated
 from services.gateway.openapi import (
     FEEDER,
+    IDEMPOTENCY_KEY,
     PREFER,
     WRITE_ERRORS,
     Documentation,
@@ -213,7 +214,7 @@ def install(routes: Documentation, bridge: Bridge) -> None:
             body=write.body,
             body_required=write.body is not Body,
             body_examples=write.body_examples,
-            parameters=(FEEDER, PREFER),
+            parameters=(FEEDER, PREFER, IDEMPOTENCY_KEY),
         )
         routes.add("POST", write.path, _endpoint(write, bridge), operation)
 
@@ -225,7 +226,8 @@ def _endpoint(write: Write, bridge: Bridge) -> Endpoint:
         body = validated(adapter, await read_body(request))
         feeder = feeder_meant(request, bridge, body.feeder)
         fields = body.model_dump(exclude={"feeder"}, exclude_none=True)
-        outcome = await bridge.execute(feeder, write.commands[type(body)], fields)
+        command, request_id = write.commands[type(body)], request_id_of(request)
+        outcome = await bridge.execute(feeder, command, fields, request_id)
         state = outcome.state or newest_state(bridge, feeder)
         results = state.body
         if "return=minimal" in request.headers.get("prefer", ""):

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from schemas.errors import Refusal
 from schemas.programs import Adjustments
+from services import requests
+from services.bus import Message
 from services.solver.custody import Custody, Written
 from services.solver.demand import Demand
 from services.solver.desk import STORE_AWAY, STORE_SILENT, Decision, Desk
@@ -32,6 +34,15 @@ class Ledger:
     def in_progress(self) -> set[str | None]:
         """Ids of the requests that are left open."""
         return {decision.request.request_id for decision in self._open}
+
+    def adopt(self, message: Message) -> bool:
+        """Take a message for one that is left open, if the broker has brought that again."""
+        for place, decision in enumerate(self._open):
+            if requests.is_brought_again(decision.request.message, message):
+                request = replace(decision.request, message=message)
+                self._open[place] = replace(decision, request=request)
+                return True
+        return False
 
     def keep(
         self, decided: Sequence[Decision], adjustments: Sequence[Adjustments]

@@ -262,6 +262,8 @@ class Owner:
         in_progress = self._ledger.in_progress
         for message in batch:
             self._acks.arrived(message)
+            if self._ledger.adopt(message):
+                continue
             if message.topic != self._adjustments_topic:
                 may_write = self._custody.is_writable
                 decided.append(

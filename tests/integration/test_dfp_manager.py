@@ -11,11 +11,16 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
 import orjson
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from stores import Fault, Store, Way
 from support import Broker, MqttClient, assert_error
 
@@ -23,6 +28,9 @@ from flexfeeder.testing import MOSQUITTO, wait_until
 from schemas.programs import Adjustments, ExecutionReport, Program, ProgramEvent
 from schemas.replies import Accepted, Refused, ServiceStatus
 from schemas.topology import BusNode, Topology
+from services.dfp_manager.feeders import revision_of
+from services.dfp_manager.programs import adjustments
+from services.dfp_manager.registry import Registry
 
 FEEDER = "ieee123"
 COMMAND = "flexfeeder/dfp/command"
@@ -603,6 +611,213 @@ class TestRefusals:
         solver._version += 1000
 
 
+def under(request_id: str, body: dict[str, Any], **way: Any) -> dict[str, Any]:
+    """A command that bears a request id."""
+    return {**body, "request_id": request_id, **way}
+
+
+def ago(seconds: float) -> str:
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
+
+
+EXECUTE = {"dfp_name": "peak_shaving"}
+BUS_1 = {"dfp_name": "peak_shaving", "bus_name": "1"}
+
+
+class TestARequestThatComesAgain:
+    """It has the answer that it had, and no further effect."""
+
+    @pytest.fixture
+    def id_(self) -> str:
+        """A request id that nobody has used."""
+        return uuid.uuid4().hex
+
+    def test_each_command_is_carried_out_once(self, caller: Caller) -> None:
+        bodies: list[tuple[str, dict[str, Any]]] = [
+            ("register", PEAK),
+            ("update", {**PEAK, "min_power_kw": 50}),
+            ("subscribe", BUS_1),
+            ("execute", EXECUTE),
+            ("unsubscribe", BUS_1),
+            ("stop", EXECUTE),
+            ("delete", {"name": "peak_shaving"}),
+        ]
+        ids = {command: uuid.uuid4().hex for command, _ in bodies}
+        heard = len(caller.events("peak_shaving"))
+        first = {command: caller.ask(command, under(ids[command], b)) for command, b in bodies}
+        again = {command: caller.ask(command, under(ids[command], b)) for command, b in bodies}
+        for command, reply in first.items():
+            assert reply["status"] == "success"
+            assert_same(again[command], reply)
+        assert first["execute"]["results"]["total_shed_kw"] == 90.0
+        assert caller.does("list", {}) == []
+        caller.does("register", PEAK)
+        told = [event.event for event in caller.events("peak_shaving")[heard:]]
+        assert told[:7] == [
+            "registered",
+            "updated",
+            "subscribed",
+            "executed",
+            "unsubscribed",
+            "stopped",
+            "deleted",
+        ]
+        assert set(told[7:]) <= {"registered"}
+
+    def test_a_refusal_comes_again_though_it_would_be_accepted_now(
+        self, caller: Caller, id_: str
+    ) -> None:
+        delete = under(id_, {"name": "peak_shaving"})
+        refused = caller.ask("delete", delete)
+        assert_error(refused, "program_not_found", "name")
+        caller.does("register", PEAK)
+        assert_same(caller.ask("delete", delete), refused)
+        assert len(caller.does("list", {})) == 1
+
+    def test_something_else_under_its_id_is_refused(self, caller: Caller, id_: str) -> None:
+        caller.does("register", under(id_, PEAK))
+        for command, body in (
+            ("register", {**PEAK, "min_power_kw": 1}),
+            ("register", {**PEAK, "description": "x"}),
+            ("delete", {"name": "peak_shaving"}),
+        ):
+            assert_error(caller.ask(command, under(id_, body)), "request_id_reused", "request_id")
+        [program] = caller.does("list", {})
+        assert program["min_power_kw"] == 100.0
+
+    def test_what_only_asks_is_asked_anew(self, caller: Caller, id_: str) -> None:
+        assert caller.does("list", under(id_, {})) == []
+        caller.does("register", under(id_, PEAK))
+        assert len(caller.does("list", under(id_, {}))) == 1
+
+    def test_without_an_id_it_is_carried_out_again(self, caller: Caller) -> None:
+        caller.does("register", PEAK)
+        assert_error(caller.ask("register", PEAK), "already_exists", "name")
+
+    def test_one_that_is_known_is_answered_also_after_its_deadline(
+        self, caller: Caller, id_: str
+    ) -> None:
+        first = caller.ask("register", under(id_, PEAK))
+        assert_same(caller.ask("register", under(id_, PEAK, deadline=ago(5))), first)
+
+    def test_one_that_comes_too_late_is_refused_and_not_remembered(
+        self, caller: Caller, id_: str
+    ) -> None:
+        late = caller.ask("register", under(id_, PEAK, deadline=ago(5)))
+        assert_error(late, "deadline_passed", "deadline")
+        assert caller.does("register", under(id_, PEAK))["name"] == "peak_shaving"
+
+    def test_one_that_may_be_forgotten_is_refused(self, caller: Caller, id_: str) -> None:
+        day = 24 * 3600
+        old = caller.ask("register", under(id_, PEAK, issued_at=ago(day + 1)))
+        assert_error(old, "request_too_old", "issued_at")
+        caller.does("register", under(id_, PEAK, issued_at=ago(day - 60)))
+
+    def test_each_feeder_has_its_own(self, caller: Caller, kept: World, id_: str) -> None:
+        elsewhere = {"feeder": "IEEE13"}
+        with Solver(kept.broker.port, "ieee13"):
+            wait_until(lambda: caller.ask("list", elsewhere)["status"] == "success", "it is known")
+            caller.does("register", under(id_, PEAK))
+            caller.does("register", under(id_, PEAK, **elsewhere))
+            assert len(caller.does("list", elsewhere)) == 1
+            caller.does("delete", {"name": "peak_shaving", **elsewhere})
+
+    def test_while_it_waits_for_the_solver_it_is_under_way(
+        self, caller: Caller, solver: Solver, id_: str
+    ) -> None:
+        caller.does("register", PEAK)
+        caller.does("subscribe", BUS_1)
+        solver.follows = False
+        first = caller.send("execute", under(id_, EXECUTE))
+        again = caller.ask("execute", under(id_, EXECUTE))
+        assert_error(again, "request_in_progress", "request_id")
+        other = caller.ask("execute", under(id_, {"dfp_name": "other"}))
+        assert_error(other, "request_id_reused", "request_id")
+        assert not caller.has_reply(first)
+        solver.follows = True
+        reply = caller.reply(first)
+        assert reply["results"]["total_shed_kw"] == 40.0
+        assert_same(caller.ask("execute", under(id_, EXECUTE)), reply)
+
+    def test_one_that_was_given_up_is_answered_when_the_solver_comes_to_it(
+        self, caller: Caller, solver: Solver, id_: str
+    ) -> None:
+        """And what it did is noted, though nobody waits for it."""
+        caller.does("register", PEAK)
+        caller.does("subscribe", BUS_1)
+        solver.follows = False
+        assert_error(caller.ask("execute", under(id_, EXECUTE)), "no_reply", "solver")
+        again = caller.send("execute", under(id_, EXECUTE))
+        third = caller.ask("execute", under(id_, EXECUTE))
+        assert_error(third, "request_in_progress", "request_id")
+        solver.follows = True
+        reply = caller.reply(again)
+        assert reply["results"]["total_shed_kw"] == 40.0
+        assert_same(caller.ask("execute", under(id_, EXECUTE)), reply)
+        [execution] = caller.does("get", {"name": "peak_shaving"})["executions"]
+        assert execution["total_shed_kw"] == 40.0
+        told = [event.event for event in caller.events("peak_shaving")]
+        assert told[-1] == "executed"
+
+    def test_what_it_did_is_noted_also_if_nobody_asks_again(
+        self, caller: Caller, solver: Solver, id_: str
+    ) -> None:
+        caller.does("register", PEAK)
+        caller.does("subscribe", BUS_1)
+        solver.follows = False
+        assert_error(caller.ask("execute", under(id_, EXECUTE)), "no_reply", "solver")
+        solver.follows = True
+
+        def shed() -> float | None:
+            [execution] = caller.does("get", {"name": "peak_shaving"})["executions"]
+            return execution["total_shed_kw"]
+
+        wait_until(lambda: shed() == 40.0, "it is noted")
+        answer = caller.ask("execute", under(id_, EXECUTE))
+        assert answer["message"] == "program peak_shaving is in force at 1 bus; shed 40 kW"
+
+    def test_the_broker_may_bring_it_again(self, own_on_each: World) -> None:
+        """Its sender waits for one answer, and gets it."""
+        own = own_on_each
+        with peers(own) as (caller, solver):
+            caller.does("stop", EXECUTE)
+            solver.follows = False
+            asked = caller.send("execute", under("r-1", EXECUTE))
+            wait_until(lambda: bool(solver.received[-1].programs), "it is in force")
+            interrupt(own.broker.port, "dfp_manager")
+            caller.does("list", {})
+            assert own.logged("broker_away") >= 1
+            assert_error(caller.ask("execute", under("r-1", EXECUTE)), "request_in_progress")
+            solver.follows = True
+            reply = caller.reply(asked)
+            assert reply["status"] == "success"
+            assert_same(caller.ask("execute", under("r-1", EXECUTE)), reply)
+            assert len(caller._replies(asked)) == 1
+            assert caller.does("get", {"name": "peak_shaving"})["executing"]
+
+
+def assert_same(again: Reply, first: Reply) -> None:
+    """Two replies say the same, as of different versions perhaps."""
+    as_of = {"version"}
+    assert {k: v for k, v in again.items() if k not in as_of} == {
+        k: v for k, v in first.items() if k not in as_of
+    }
+
+
+def interrupt(port: int, client_id: str) -> None:
+    """Take over somebody's session, and leave it with all that is in it."""
+    properties = Properties(PacketTypes.CONNECT)
+    properties.SessionExpiryInterval = 3600
+    client = paho.Client(
+        CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5, manual_ack=True
+    )
+    client.connect("127.0.0.1", port, clean_start=False, properties=properties)
+    client.loop_start()
+    wait_until(client.is_connected, "the session is taken over")
+    client.disconnect()
+    client.loop_stop()
+
+
 class TestFeeders:
     def test_each_feeder_has_its_own_programs(self, caller: Caller, kept: World) -> None:
         elsewhere = {"feeder": "IEEE13"}
@@ -662,7 +877,6 @@ def peers(own: World) -> Iterator[tuple[Caller, Solver]]:
         caller.does("register", PEAK)
         caller.does("subscribe", {"dfp_name": "peak_shaving", "bus_name": "1"})
         caller.does("execute", {"dfp_name": "peak_shaving"})
-        # What an execution took off is noted after its answer, and before any other command.
         [program] = caller.does("list", {})
         assert program["executions"][0]["total_shed_kw"] == 40.0
         yield caller, solver
@@ -823,17 +1037,18 @@ class TestWhatDies:
             assert Adjustments.model_validate_json(message.payload) == in_force
 
 
+@pytest.fixture
+def way(own: World) -> Iterator[Way]:
+    """Between the manager of one test and its store."""
+    own.stop_manager()
+    with Way(own.store) as way:
+        own.start_manager(way.url)
+        yield way
+        own.stop_manager()
+
+
 class TestAWriteWithoutAnAnswer:
     """The store is lost in the very moment in which it was to change something."""
-
-    @pytest.fixture
-    def way(self, own: World) -> Iterator[Way]:
-        """Between the manager and its store."""
-        own.stop_manager()
-        with Way(own.store) as way:
-            own.start_manager(way.url)
-            yield way
-            own.stop_manager()
 
     @pytest.mark.parametrize(
         ("fault", "status"), [("reply lost", "success"), ("request lost", "error")]
@@ -858,6 +1073,23 @@ class TestAWriteWithoutAnAnswer:
             stopped = caller.does("get", {"name": "peak_shaving"})
             assert stopped["executing"] is (status == "error")
 
+    def test_who_asks_again_meanwhile_hears_that_and_then_what_became_of_it(
+        self, own: World, way: Way
+    ) -> None:
+        with peers(own) as (caller, _):
+            stop = under("r-1", EXECUTE)
+            way.fault, way.is_closed = "reply lost", True
+            asked = caller.send("stop", stop)
+            assert_error(caller.ask("stop", stop), "request_in_progress", "request_id")
+            assert_error(caller.reply(asked), "no_reply", "store")
+            assert_error(caller.ask("stop", stop), "service_unavailable", "store")
+            way.is_closed = False
+            wait_until(caller.is_online, "it is back")
+            caller.does("execute", EXECUTE)
+            again = asked_again(caller, "stop", stop)
+            assert again["message"] == "program peak_shaving stopped"
+            assert caller.does("get", {"name": "peak_shaving"})["executing"]
+
     def test_its_sender_is_told_in_time_that_nobody_knows(self, own: World, way: Way) -> None:
         with peers(own) as (caller, solver):
             way.fault, way.is_closed = "reply lost", True
@@ -870,6 +1102,189 @@ class TestAWriteWithoutAnAnswer:
                 return caller.events("peak_shaving")[-1].event == "stopped"
 
             wait_until(is_told, "everybody is told")
+
+
+def in_the_store(own: World) -> Adjustments:
+    """What is in force by the registry."""
+    registry = Registry(own.store.url)
+    registry.refresh()
+    held = registry.programs(FEEDER)
+    registry.close()
+    return adjustments(held)
+
+
+def asked_again(caller: Caller, command: str, body: dict[str, Any]) -> Reply:
+    """The answer to a command that the broker may have brought again meanwhile."""
+    replies: list[Reply] = []
+
+    def is_done() -> bool:
+        replies.append(caller.ask(command, body))
+        return replies[-1].get("code") != "request_in_progress"
+
+    wait_until(is_done, "it is not under way any more")
+    return replies[-1]
+
+
+class TestAKillAtTheWorstMoment:
+    """Kill -9, and the same request to the manager that comes after."""
+
+    @pytest.mark.parametrize("fault", ["reply lost", "request lost"])
+    def test_between_what_it_writes_and_what_it_publishes(
+        self, own: World, way: Way, fault: Fault
+    ) -> None:
+        """Each command is carried out once, whether the store has it or not, and what is published
+        is what the store has.
+        """
+        with peers(own) as (caller, solver):
+            last = caller.does("get", {"name": "peak_shaving"})["number"]
+            bodies: list[tuple[str, dict[str, Any]]] = [
+                ("register", {**PEAK, "name": "other"}),
+                ("update", {**PEAK, "min_power_kw": 50}),
+                ("unsubscribe", BUS_1),
+                ("subscribe", BUS_1),
+                ("stop", EXECUTE),
+                ("execute", EXECUTE),
+                ("delete", {"name": "peak_shaving"}),
+            ]
+            for command, body in bodies:
+                was_away, before = own.logged("store_away"), in_the_store(own)
+                way.fault, way.is_closed = fault, True
+                caller.send(command, under(command, body))
+                wait_until(lambda: own.logged("store_away") > was_away, "the store is lost")  # noqa: B023
+                assert solver.received[-1] == before
+                own.stop_manager(signal.SIGKILL)
+                assert (in_the_store(own) != before) == (
+                    fault == "reply lost" and command != "register"
+                )
+                way.is_closed = False
+                own.start_manager(way.url)
+                reply = asked_again(caller, command, under(command, body))
+                assert reply["status"] == "success", reply
+                assert solver.received[-1] == in_the_store(own)
+                if command == "execute":
+                    assert reply["message"].endswith("at 1 bus; shed 90 kW")
+                    runs = caller.does("get", {"name": "peak_shaving"})["executions"]
+                    assert [run["total_shed_kw"] for run in runs] == [40.0, 90.0]
+                assert_same(caller.ask(command, under(command, body)), reply)
+            [left] = caller.does("list", {})
+            assert (left["name"], left["number"]) == ("other", last + 1)
+
+    def test_between_what_it_publishes_and_what_it_answers(self, own: World) -> None:
+        """The execution is not begun again. What it did can be told as long as nobody has missed
+        how it began.
+        """
+        with peers(own) as (caller, solver):
+            self._killed_while_it_waits(own, caller, solver, "r-1")
+            own.start_manager()
+            caller.send("execute", under("r-1", EXECUTE))
+            again = caller.ask("execute", under("r-1", EXECUTE))
+            assert_error(again, "request_in_progress", "request_id")
+            solver.follows = True
+            reply = asked_again(caller, "execute", under("r-1", EXECUTE))
+            assert reply["message"] == "program peak_shaving is in force at 1 bus; shed 40 kW"
+            assert reply["results"]["total_shed_kw"] == 40.0
+            assert_same(caller.ask("execute", under("r-1", EXECUTE)), reply)
+            runs = caller.does("get", {"name": "peak_shaving"})["executions"]
+            assert [run["total_shed_kw"] for run in runs] == [40.0, 40.0]
+
+    def test_right_after_the_answer(self, own: World) -> None:
+        """Whoever has heard it hears it again."""
+        with peers(own) as (caller, _):
+            caller.does("stop", EXECUTE)
+            reply = caller.ask("execute", under("r-1", EXECUTE))
+            own.stop_manager(signal.SIGKILL)
+            own.start_manager()
+            assert_same(asked_again(caller, "execute", under("r-1", EXECUTE)), reply)
+
+    def test_what_nobody_has_seen_is_not_made_up(self, own: World) -> None:
+        """The solver has come to it while there was no manager."""
+        with peers(own) as (caller, solver):
+            self._killed_while_it_waits(own, caller, solver, "r-1")
+            self._comes_to_it_alone(own, solver)
+            own.start_manager()
+            reply = asked_again(caller, "execute", under("r-1", EXECUTE))
+            assert reply["message"] == (
+                "program peak_shaving is in force at 1 bus; what it took off was not seen"
+            )
+            [outcome] = reply["results"]["buses"]
+            assert outcome["before"] == outcome["after"]
+            assert outcome["after"]["kw"] == 100.0
+            assert_same(caller.ask("execute", under("r-1", EXECUTE)), reply)
+            runs = caller.does("get", {"name": "peak_shaving"})["executions"]
+            assert [run["total_shed_kw"] for run in runs] == [40.0, None]
+
+    @pytest.mark.parametrize("command", ["stop", "delete"])
+    def test_what_has_ended_since_is_not_begun_again(self, own: World, command: str) -> None:
+        with peers(own) as (caller, solver):
+            self._killed_while_it_waits(own, caller, solver, "r-1")
+            self._comes_to_it_alone(own, solver)
+        # So that it does not bring the command again itself.
+        own.broker.kill()
+        own.broker.start()
+        own.start_manager()
+        with Solver(own.broker.port) as solver, Caller(own.broker.port) as caller:
+            is_ready(caller)
+            name = "name" if command == "delete" else "dfp_name"
+            caller.does(command, {name: "peak_shaving"})
+            reply = asked_again(caller, "execute", under("r-1", EXECUTE))
+            assert reply["message"] == (
+                "program peak_shaving is in force at 1 bus; it has ended since, and what it took "
+                "off was not seen"
+            )
+            ExecutionReport.model_validate_json(orjson.dumps(reply["results"]))
+            assert reply["results"]["buses"] == []
+            assert solver.received[-1].programs == ()
+            assert_same(caller.ask("execute", under("r-1", EXECUTE)), reply)
+
+    def test_at_any_moment(self, own_on_each: World) -> None:
+        """What is asked for until it is answered is done once, whenever the manager dies over it:
+        no number is left out, and the adjustments change as often as they are to.
+        """
+        own = own_on_each
+        with peers(own) as (caller, solver):
+            revision = solver.received[-1].revision
+            last = caller.does("get", {"name": "peak_shaving"})["number"]
+            for number, moment in enumerate(range(0, 4000, 500), 1):
+                register = under(f"register-{number}", {**PEAK, "name": f"p{number}"})
+                command = "stop" if number % 2 else "execute"
+                run = under(f"run-{number}", EXECUTE)
+                caller.send("register", register)
+                until = time.perf_counter() + moment * 1e-6
+                caller.send(command, run)
+                wait_until(lambda: time.perf_counter() >= until, "the moment", every_s=0.0)  # noqa: B023
+                own.stop_manager(signal.SIGKILL)
+                own.start_manager()
+                registered = asked_again(caller, "register", register)
+                assert registered["results"]["number"] == last + number
+                ran = asked_again(caller, command, run)
+                assert ran["status"] == "success"
+                assert solver.received[-1] == in_the_store(own)
+                assert solver.received[-1].revision == revision + number
+            runs = caller.does("get", {"name": "peak_shaving"})["executions"]
+            assert len(runs) == 1 + 4
+
+    def _killed_while_it_waits(
+        self, own: World, caller: Caller, solver: Solver, request_id: str
+    ) -> None:
+        """With an execution in force that the solver has not come to."""
+        caller.does("stop", EXECUTE)
+        solver.follows = False
+        caller.send("execute", under(request_id, EXECUTE))
+        wait_until(lambda: bool(solver.received[-1].programs), "it is in force")
+        own.stop_manager(signal.SIGKILL)
+
+    def _comes_to_it_alone(self, own: World, solver: Solver) -> None:
+        """And says so, to whoever comes later."""
+        solver.follows = True
+        wanted = solver.received[-1].revision
+        with MqttClient(own.broker.port, protocol="5") as client:
+            client.subscribe(f"flexfeeder/{FEEDER}/state")
+
+            def is_shown() -> bool:
+                heard = client.on(f"flexfeeder/{FEEDER}/state")
+                return bool(heard) and revision_of(heard[-1].payload) == wanted
+
+            wait_until(is_shown, "the solver has come to it")
 
 
 class TestStart:

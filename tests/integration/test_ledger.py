@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
@@ -63,17 +62,19 @@ class Solver:
         self._desk = Desk("ieee13", self.twin.demand, self.once, LOG)
         self.ledger = Ledger(self._desk, self.custody, self.twin.demand)
 
-    def decide(self, request_id: str, body: dict[str, Any] = GENERATOR) -> Decision:
-        message = Message(
+    def message(self, request_id: str, connection: int = 1) -> Message:
+        return Message(
             topics.command("ieee13", "add_generator"),
-            orjson.dumps({**body, "request_id": request_id}),
+            orjson.dumps({**GENERATOR, "request_id": request_id}),
             retained=False,
             response_topic="flexfeeder/reply/test",
             correlation=None,
-            receipt=(1, 1, 1),
+            receipt=(connection, 1, 1),
         )
+
+    def decide(self, request_id: str) -> Decision:
         return self._desk.decide(
-            message,
+            self.message(request_id),
             datetime.now(UTC),
             may_write=self.custody.is_writable,
             in_progress=self.ledger.in_progress,
@@ -152,6 +153,16 @@ class TestOpen:
         assert codes([solver.decide("second")]) == [ErrorCode.REQUEST_IN_PROGRESS]
         assert codes([solver.decide("third")]) == [ErrorCode.SERVICE_UNAVAILABLE]
         assert codes([solver.decide("first")]) == ["done"]
+
+    def test_what_the_broker_brings_again_is_the_same_and_has_one_answer(
+        self, solver: Solver
+    ) -> None:
+        solver.way.fault = "reply lost"
+        solver.take("second")
+        assert not solver.ledger.adopt(solver.message("second")), "its sender asks again"
+        again = solver.message("second", connection=2)
+        assert solver.ledger.adopt(again)
+        assert [decision.request.message for decision in solver.settled()] == [again]
 
     def test_who_waits_for_too_long_is_told_once_that_nobody_knows(self, solver: Solver) -> None:
         solver.way.fault = "reply lost"
