@@ -25,6 +25,10 @@ STORE_AWAY = Refusal.of_field(
     ErrorCode.SERVICE_UNAVAILABLE, "store", "it is away; nothing was changed"
 )
 
+IN_PROGRESS = Refusal.of_field(
+    ErrorCode.REQUEST_IN_PROGRESS, "request_id", "it is being carried out; ask again"
+)
+
 STORE_SILENT = Refusal.of_field(
     ErrorCode.NO_REPLY, "store", "it has not said in time whether the command was accepted"
 )
@@ -104,9 +108,7 @@ class Desk:
         if known is not None:
             return Decision(request, known)
         if command.request_id is not None and command.request_id in in_progress:
-            raise Refusal.of_field(
-                ErrorCode.REQUEST_IN_PROGRESS, "request_id", "it is being carried out; ask again"
-            )
+            raise IN_PROGRESS
         requests.check_deadline(command, now)
         if isinstance(command, RunSimulation):
             # It changes nothing, so there is nothing to keep, whether the store is there or not.

@@ -3,7 +3,7 @@ left open for as long as nobody knows which.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
 from schemas.errors import Refusal
@@ -12,7 +12,7 @@ from services import requests
 from services.bus import Message
 from services.solver.custody import Custody, Written
 from services.solver.demand import Demand
-from services.solver.desk import STORE_AWAY, STORE_SILENT, Decision, Desk
+from services.solver.desk import IN_PROGRESS, STORE_AWAY, STORE_SILENT, Decision, Desk
 from services.solver.entries import Adjusted, Entry
 
 ANSWER_S = 4.0
@@ -62,11 +62,14 @@ class Ledger:
             self._demand.commit()
             return list(decided)
         self._desk.undo(decided)
+        # What came twice in one batch was answered, the second time, by what the first came to.
+        undone = {d.entry.request_id for d in decided if d.entry is not None} - {None}
         if written is Written.NOT_DONE:
-            return [_refused(decision, STORE_AWAY) for decision in decided]
+            return [_without(decision, undone, STORE_AWAY) for decision in decided]
         self._open = [decision for decision in decided if decision.entry is not None]
         self._give_up_at = time.monotonic() + ANSWER_S
-        return [decision for decision in decided if decision.entry is None]
+        others = [decision for decision in decided if decision.entry is None]
+        return [_without(decision, undone, IN_PROGRESS) for decision in others]
 
     def settle(self, *, is_written: bool) -> list[Decision]:
         """What was left open, now that it is known whether it was written; done if it was."""
@@ -94,8 +97,13 @@ class Ledger:
         return told
 
 
-def _refused(decision: Decision, refusal: Refusal) -> Decision:
-    """The same decision, of which nothing is left; one that writes nothing stands."""
-    if decision.entry is None:
+def _without(decision: Decision, undone: Container[str | None], refusal: Refusal) -> Decision:
+    """A decision of a batch that was undone; one that has nothing to do with it stands."""
+    if decision.entry is None and decision.request.request_id not in undone:
         return decision
+    return _refused(decision, refusal)
+
+
+def _refused(decision: Decision, refusal: Refusal) -> Decision:
+    """The same decision, of which nothing is left."""
     return replace(decision, outcome=refusal, entry=None, is_new=False)

@@ -147,6 +147,20 @@ class TestOpen:
         assert solver.generators == ["generator_1", "generator_2"]
         assert len(solver.journal.load().entries) == 3, "a barrier among them"
 
+    @pytest.mark.parametrize(
+        ("fault", "answers", "then"),
+        [
+            ("reply lost", [ErrorCode.REQUEST_IN_PROGRESS], ["done"]),
+            ("request lost", [ErrorCode.REQUEST_IN_PROGRESS], [ErrorCode.SERVICE_UNAVAILABLE]),
+        ],
+    )
+    def test_what_came_twice_in_one_batch_is_not_told_that_it_is_done(
+        self, solver: Solver, fault: Fault, answers: list[str], then: list[str]
+    ) -> None:
+        solver.way.fault = fault
+        assert codes(solver.take("second", "second")) == answers
+        assert codes(solver.settled()) == then
+
     def test_who_asks_again_meanwhile_is_told_to_wait(self, solver: Solver) -> None:
         solver.way.fault = "reply lost"
         solver.take("second")
@@ -184,7 +198,9 @@ class TestAway:
             own.kill()
             way.is_closed = True
             solver.journal._store.connection_pool.disconnect()
-            assert codes(solver.take("second")) == [ErrorCode.SERVICE_UNAVAILABLE]
+            twice_and_known = solver.take("second", "second", "first")
+            away = ErrorCode.SERVICE_UNAVAILABLE
+            assert codes(twice_and_known) == [away, away, "done"]
             assert solver.generators == ["generator_1"]
             assert not solver.custody.is_writable
             own.start()
