@@ -18,7 +18,11 @@ class InOrder:
 
     def arrived(self, message: Message) -> None:
         """A message that will be done with some time; at QoS 0 there is nothing to acknowledge."""
-        _, _, qos = message.receipt
+        number, _, qos = message.receipt
+        first = next(iter(self._waiting), None)
+        if first is not None and first[0] != number:
+            self._waiting.clear()  # on a connection that is gone: the broker brings them again
+            self._done.clear()
         if qos:
             self._waiting[message.receipt] = message
 

@@ -30,6 +30,7 @@ from services.settings import Settings
 KEEPALIVE_S = 10
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 2.0
+CONNECT_S = 1.0
 HANDSHAKE_S = 5.0
 STEADY_S = 5.0
 """A connection that has lasted this long is no flicker."""
@@ -180,7 +181,7 @@ class Connection:
     def maintain(self, now: float) -> float:
         """Connect or reconnect when due, keep alive; returns when to call again (monotonic s).
 
-        May block for as long as the TCP connect takes: two seconds for each of the broker's
+        May block for as long as the TCP connect takes: a second for each of the broker's
         addresses, after the time that its name takes to resolve.
         """
         if self._closing:
@@ -305,7 +306,7 @@ class Connection:
             protocol=paho.MQTTv5,
             manual_ack=True,
         )
-        client.connect_timeout = 2.0
+        client.connect_timeout = CONNECT_S
         client.max_inflight_messages_set(MAX_INFLIGHT)
         client.max_queued_messages_set(10 * MAX_INFLIGHT)
         if address.username:

@@ -1,11 +1,15 @@
 """Which requests were decided, and how: one that comes again has no second effect. Pure."""
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
+
+import orjson
 
 from schemas.envelope import Envelope
 from schemas.errors import ErrorCode, Refusal
+from services import outcomes
 from services.outcomes import Outcome
 
 REMEMBERED_S = 24 * 3600.0
@@ -24,6 +28,26 @@ class Remembered(NamedTuple):
     outcome: Outcome
 
 
+class _Kept(NamedTuple):
+    """What is remembered under an id, in a third of the space: there are many, and few are ever
+    asked for.
+    """
+
+    digest: bytes
+    at: float
+    outcome: bytes
+
+    @classmethod
+    def of(cls, decided: Remembered) -> Self:
+        # What orjson gives lies in a block of a kilobyte: a copy takes what it needs.
+        outcome = bytes(memoryview(orjson.dumps(outcomes.to_json(decided.outcome))))
+        return cls(decided.digest.encode(), decided.at, outcome)
+
+    def remembered(self, request_id: str) -> Remembered:
+        outcome = outcomes.from_json(orjson.loads(self.outcome))
+        return Remembered(request_id, self.digest.decode(), self.at, outcome)
+
+
 class Once:
     """The memory of one owner."""
 
@@ -32,7 +56,7 @@ class Once:
         """A request issued no later than this may have been decided, and forgotten."""
         self._most = most
         self._for_s = for_s
-        self._by_id: dict[str, Remembered] = {}
+        self._by_id: OrderedDict[str, _Kept] = OrderedDict()
         """In the order in which they were decided."""
 
     def __len__(self) -> int:
@@ -40,7 +64,7 @@ class Once:
 
     def __iter__(self) -> Iterator[Remembered]:
         """All that is remembered, oldest first."""
-        return iter(self._by_id.values())
+        return (kept.remembered(request_id) for request_id, kept in self._by_id.items())
 
     def recall(self, command: Envelope, digest: str) -> Outcome | None:
         """The outcome of a request that was decided before; None where it is new, or has no id.
@@ -53,7 +77,8 @@ class Once:
         """
         if command.request_id is None:
             return None
-        known = self._by_id.get(command.request_id)
+        kept = self._by_id.get(command.request_id)
+        known = kept.remembered(command.request_id) if kept is not None else None
         check(command, digest, known.digest if known is not None else None, self.horizon)
         return known.outcome if known is not None else None
 
@@ -62,13 +87,13 @@ class Once:
         what is out of date.
         """
         self._by_id.pop(decided.request_id, None)
-        self._by_id[decided.request_id] = decided
+        self._by_id[decided.request_id] = _Kept.of(decided)
         oldest_kept = decided.at - self._for_s
         while self._by_id:
-            oldest = next(iter(self._by_id.values()))
+            request_id, oldest = next(iter(self._by_id.items()))
             if len(self._by_id) <= self._most and oldest.at >= oldest_kept:
                 break
-            del self._by_id[oldest.request_id]
+            del self._by_id[request_id]
             self.horizon = max(self.horizon, oldest.at)
 
     def forget(self, request_id: str) -> None:

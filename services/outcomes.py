@@ -21,6 +21,8 @@ PASSING = frozenset(
 )
 """Refusals that say nothing of the command itself: asked again, it may well be accepted."""
 
+_CODES = frozenset(ErrorCode)
+
 _NOT_ASKED_FOR = frozenset({*Envelope.model_fields, "feeder"})
 
 
@@ -75,4 +77,7 @@ def from_json(content: dict[str, Any]) -> Outcome:
     if "code" not in content:
         return Done(content["message"], tuple(content["buses"]), content["results"])
     details = [Detail(field=field, problem=problem) for field, problem in content["details"]]
-    return Refusal(ErrorCode(content["code"]), content["message"], details)
+    code = content["code"]
+    # A later release may have had more of them.
+    known = ErrorCode(code) if code in _CODES else ErrorCode.INTERNAL_ERROR
+    return Refusal(known, content["message"], details)

@@ -8,6 +8,7 @@ import gc
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 
 from schemas import topics
@@ -21,13 +22,21 @@ from services.probe import Probe
 from services.process import EXIT_AGAIN, EXIT_BAD_INPUT, settings_or_exit, stop_event
 from services.settings import Settings
 from services.solver import recovery
-from services.solver.custody import Custody
+from services.solver.custody import RENEW_S, Custody
 from services.solver.desk import Desk
 from services.solver.engine import Engine, version
 from services.solver.feeder import Feeder, FeederError
 from services.solver.herald import Herald
 from services.solver.intake import Intake
-from services.solver.journal import LEASE_MS, Forgotten, InFlight, Journal, LeaseLost, StoreAway
+from services.solver.journal import (
+    LEASE_MS,
+    NOTHING_SOLVED,
+    Forgotten,
+    InFlight,
+    Journal,
+    LeaseLost,
+    StoreAway,
+)
 from services.solver.owner import Broken, Owner
 from services.solver.recovery import Recovered, Unrecoverable
 from services.solver.reports import Reports
@@ -88,14 +97,16 @@ class _Solver:
         self._log.info(
             "starting", feeder=self._feeder.id, fence=self._journal.fence, engine=version()
         )
-        Watchdog().arm(time.monotonic())
+        came_round = _CameRound(self._journal)
+        came_round()
         twin, once = Twin(self._feeder, self._engine), Once()
         probe = Probe(store_url(self._settings))
         content = partial(recovery.content, twin, once)
         custody = Custody(self._journal, probe, once, content, self._log)
         try:
             solve = partial(twin.cycle, 0, time.time())
-            recovered = recovery.recover(twin, once, self._journal, in_flight, solve)
+            recovered = recovery.recover(twin, once, self._journal, in_flight, solve, came_round)
+            came_round()
             custody.inherit(recovered.requests, recovered.entries)
             owner, readings = self._owner(twin, once, custody, recovered)
             owner.cycle(["everything that was recovered"])
@@ -196,6 +207,23 @@ class _Solver:
         wiring = topology(self._feeder, self._engine.circuit).model_dump_json().encode()
         commands.retain(topics.topology(feeder), wiring, qos=1)
         return owner, readings
+
+
+class _CameRound:
+    """Keeps watchdog and lease quiet while a long recovery goes on."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._watchdog = Watchdog()
+        self._renew_due = 0.0
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        self._watchdog.arm(now)
+        if now >= self._renew_due:
+            self._renew_due = now + RENEW_S
+            with suppress(StoreAway):
+                self._journal.renew(NOTHING_SOLVED)
 
 
 if __name__ == "__main__":

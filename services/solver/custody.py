@@ -32,6 +32,10 @@ ENTRIES_A_SNAPSHOT = 1000
 """Entries after which a snapshot leaves them behind: at most twice as many are ever replayed."""
 
 
+MOST_TOLD = 5000
+"""Requests of which a store without memory is told at once: the latest."""
+
+
 class Written(Enum):
     """What became of a batch."""
 
@@ -105,7 +109,7 @@ class Custody:
             self._away(error)
             return Written.UNKNOWN
         self.note(batch)
-        self._renew_due = time.monotonic() + RENEW_S
+        self._renew_due = 0.0  # what is in flight is to be so no longer than it takes to solve
         return Written.DONE
 
     def note(self, batch: Sequence[Entry]) -> None:
@@ -191,17 +195,27 @@ class Custody:
             self._is_forgotten = False
             if self._is_unsettled:
                 self._is_unsettled, settled = False, False
-            self._entries = ENTRIES_A_SNAPSHOT
-            self._requests = list(self._once)
-            self._has_news = True
+            self._tell_everything()
         elif self._is_unsettled:
             settled = self._journal.settle(entries.encode(Barrier()))
             self._is_unsettled = False
         else:
             self._journal.renew(self._solved)
+        if settled is None and not self._journal.has_kept_everything():
+            self._log.warning("store_lost_entries", last=self._journal.last)
+            self._tell_everything()
         self._is_away = False
         self._log.info("store_back")
         return settled
+
+    def _tell_everything(self) -> None:
+        """Have the next snapshot say all that there is."""
+        self._entries = ENTRIES_A_SNAPSHOT
+        remembered = list(self._once)
+        self._requests = remembered[-MOST_TOLD:]
+        if untold := remembered[:-MOST_TOLD]:
+            self._once.horizon = max(self._once.horizon, untold[-1].at)
+        self._has_news = True
 
     def _is_snapshot_due(self, now: float) -> bool:
         if not self.is_writable:

@@ -21,6 +21,9 @@ TIMEOUT_S = 1.0
 LEASE_MS = 1000
 """How long a feeder stays owned by one that says nothing more."""
 
+NOTHING_SOLVED = "0-0"
+"""The id before all others."""
+
 MOST_SEGMENTS = 20
 """Segments of remembered requests that are kept, each of about a thousand."""
 
@@ -138,7 +141,7 @@ class Journal:
             last=snapshot.get(b"last", b"0-0").decode(),
             snapshot=snapshot.get(b"content"),
             segments=tuple(segments),
-            entries=tuple((id_.decode(), fields[b"entry"]) for id_, fields in entries),
+            entries=tuple((id_.decode(), fields.get(b"entry", b"")) for id_, fields in entries),
         )
 
     def append(self, entries: Sequence[bytes]) -> None:
@@ -204,6 +207,21 @@ class Journal:
         with _Errors():
             self._call(self._renew, [keys.owner, keys.in_flight], [LEASE_MS, solved])
 
+    def has_kept_everything(self) -> bool:
+        """False where the store has lost the newest entries of this owner: killed in the wrong
+        moment, it may have answered what it had not written.
+
+        Raises:
+            StoreAway: it does not answer.
+
+        """
+        if not self._number:
+            return True
+        with _Errors():
+            self.calls += 1
+            newest = cast("Any", self._store.xrevrange(self._keys.journal, count=1))
+        return bool(newest) and order(newest[0][0].decode()) >= order(self.last)
+
     def reclaim(self) -> None:
         """Be the owner again in a store that has forgotten everything.
 
@@ -214,6 +232,8 @@ class Journal:
         keys = self._keys
         with _Errors():
             self._call(self._reclaim, [keys.owner], [LEASE_MS])
+        if self._unknown is not None:
+            self._number = self._unknown[1]  # a late write comes to be behind the next snapshot
         self._unknown = None
 
     def save(self, content: bytes, last: str, segment: bytes | None) -> None:

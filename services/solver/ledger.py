@@ -36,7 +36,11 @@ class Ledger:
         return {decision.request.request_id for decision in self._open}
 
     def adopt(self, message: Message) -> bool:
-        """Take a message for one that is left open, if the broker has brought that again."""
+        """Take a message for one that is left open and not told yet, if it is that one, brought
+        again by the broker.
+        """
+        if self._give_up_at == float("inf"):
+            return False
         for place, decision in enumerate(self._open):
             if requests.is_brought_again(decision.request.message, message):
                 request = replace(decision.request, message=message)

@@ -215,6 +215,7 @@ class Owner:
         if not all(decision.is_told_apart for decision in new):
             # What the broker would bring again cannot be told from a second command like it: it
             # is not to come again once it is written.
+            self._acknowledge([decision.request.message for decision in decided])
             self._acknowledge(batch)
         decided += self._ledger.keep(new, adjustments)
         decided += self._ledger.give_up(now)
@@ -243,7 +244,7 @@ class Owner:
 
     def _solve_if_due(self, now: float, done: Sequence[str], *, is_adjusted: bool) -> None:
         is_due = now >= self._readings_due
-        if is_due and self._twin.demand.has_changed:
+        if self._twin.demand.has_changed:
             self._custody.has_news()
         if done or is_adjusted or (is_due and self._twin.demand.has_changed):
             self._retries = MOST_RETRIES

@@ -6,9 +6,11 @@ a third died is void from then on.
 """
 
 import gc
+import time
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
@@ -21,11 +23,13 @@ from services.once import Once, Remembered
 from services.outcomes import Done
 from services.solver import entries, handlers
 from services.solver.entries import Adjusted, Decided, Entry, Voided
-from services.solver.journal import MOST_SEGMENTS, InFlight, Journal, Past, order
+from services.solver.journal import MOST_SEGMENTS, InFlight, Journal, Past, StoreAway, order
 from services.solver.twin import Twin
 
 STRIKES = 2
 """So many owners have to die over a batch before its entries are tried one by one."""
+
+MARK_AGAIN_S = 0.1
 
 FORMAT = 1
 """Of the snapshot."""
@@ -72,10 +76,12 @@ def recover(
     journal: Journal,
     in_flight: InFlight | None,
     solve: Callable[[], Any],
+    came_round: Callable[[], None],
 ) -> Recovered:
     """Bring a twin, and the memory of requests, to where the journal ends.
 
-    ``solve`` solves the twin as it is.
+    ``solve`` solves the twin as it is; ``came_round`` hears that the work goes on, several times a
+    second.
 
     Raises:
         Unrecoverable: when the store holds what cannot be read.
@@ -84,17 +90,25 @@ def recover(
     """
     past = journal.load()
     try:
-        return _Recovery(twin, once, journal, solve).run(past, in_flight)
+        return _Recovery(twin, once, journal, solve, came_round).run(past, in_flight)
     except (entries.UnreadableEntry, ValueError) as error:
         raise Unrecoverable(str(error)) from None
 
 
 class _Recovery:
-    def __init__(self, twin: Twin, once: Once, journal: Journal, solve: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        twin: Twin,
+        once: Once,
+        journal: Journal,
+        solve: Callable[[], Any],
+        came_round: Callable[[], None],
+    ) -> None:
         self._twin = twin
         self._once = once
         self._journal = journal
         self._solve = solve
+        self._came_round = came_round
         self._recovered = Recovered()
 
     def run(self, past: Past, in_flight: InFlight | None) -> Recovered:
@@ -107,8 +121,11 @@ class _Recovery:
             first = order(in_flight.first)
             tried = [(id_, entry) for id_, entry in after if order(id_) >= first]
             after = after[: len(after) - len(tried)]
-        for id_, entry in after:
-            self._apply(id_, entry, void)
+        newest = max((n for n, (_, e) in enumerate(after) if isinstance(e, Adjusted)), default=-1)
+        for place, (id_, entry) in enumerate(after):
+            self._came_round()
+            if place >= newest or not isinstance(entry, Adjusted):  # a newer one takes its place
+                self._apply(id_, entry, void)
         if tried and in_flight is not None:
             self._try(tried, void, in_flight)
         self._remember(past, written, void)
@@ -148,10 +165,21 @@ class _Recovery:
             if id_ in void:
                 self._apply(id_, entry, void)
                 continue
-            self._journal.begin_trial(id_)
+            self._mark(partial(self._journal.begin_trial, id_))
             self._apply(id_, entry, void)
             self._solve()
-            self._journal.end_trial()
+            self._mark(self._journal.end_trial)
+
+    def _mark(self, mark: Callable[[], None]) -> None:
+        """Have the store note a trial, however long it takes: one that is left open because the
+        store was away would look like a death.
+        """
+        while True:
+            self._came_round()
+            try:
+                return mark()
+            except StoreAway:
+                time.sleep(MARK_AGAIN_S)
 
     def _void(self, id_: str, tried: list[tuple[str, Entry]], void: set[str]) -> None:
         reason = "the solver did not survive it"

@@ -8,6 +8,12 @@ local counter, mine = tonumber(redis.call('GET', KEYS[1]) or '0'), tonumber(ARGV
 if counter > mine then return 'lost' end
 if counter < mine then return 'forgotten' end
 if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 'lost' end
+local function newer(one, other)
+  local fence, number = string.match(one, '^(%d+)%-(%d+)$')
+  local fence2, number2 = string.match(other, '^(%d+)%-(%d+)$')
+  fence, fence2 = tonumber(fence), tonumber(fence2)
+  return fence > fence2 or (fence == fence2 and tonumber(number) > tonumber(number2))
+end
 """
 """Keys 1 and 2 of each script are the counter and the holder, its first two arguments the number
 and the token of this owner: after a loss of memory, somebody else's number may be the same.
@@ -15,7 +21,16 @@ and the token of this owner: after a loss of memory, somebody else's number may 
 
 TAKE = """
 -- KEYS: fence, holder, owner, in flight, journal. ARGV: token, lease in ms.
-if redis.call('EXISTS', KEYS[3]) == 1 then return {} end
+local owner = redis.call('GET', KEYS[3])
+if owner and owner ~= ARGV[1] then return {} end
+if owner and redis.call('GET', KEYS[2]) == ARGV[1] then
+  -- taken already, and the answer was lost
+  redis.call('PEXPIRE', KEYS[3], ARGV[2])
+  local mine = tonumber(redis.call('GET', KEYS[1]))
+  local had = redis.call('HMGET', KEYS[4], 'first', 'last', 'strikes', 'trial')
+  if not had[1] then return {mine} end
+  return {mine, had[1], had[2], tonumber(had[3]), had[4] or ''}
+end
 local newest = redis.call('XREVRANGE', KEYS[5], '+', '-', 'COUNT', 1)[1]
 if newest then
   local used = tonumber(string.match(newest[1], '^%d+'))
@@ -55,6 +70,7 @@ SETTLE = (
     + _OWNED
     + """
 local newest = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
+if newest and newest[1] == ARGV[4] and newest[2][2] == ARGV[5] then return 'ok' end
 if newest and newest[1] == ARGV[3] then return 'done' end
 redis.call('XADD', KEYS[3], ARGV[4], 'entry', ARGV[5])
 return 'ok'
@@ -68,7 +84,8 @@ RENEW = (
     + _OWNED
     + """
 redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3])
-if redis.call('HGET', KEYS[4], 'last') == ARGV[4] then redis.call('DEL', KEYS[4]) end
+local mark = redis.call('HGET', KEYS[4], 'last')
+if mark and not newer(mark, ARGV[4]) then redis.call('DEL', KEYS[4]) end
 return 'ok'
 """
 )
@@ -91,9 +108,14 @@ SAVE = (
 """
     + _OWNED
     + """
+local was = redis.call('HGET', KEYS[3], 'last')
+-- One that comes late, on a connection that was given up, would bring back what is trimmed.
+if was and newer(was, ARGV[3]) then return 'ok' end
 redis.call('HSET', KEYS[3], 'last', ARGV[3], 'content', ARGV[4])
 if ARGV[6] then
-  redis.call('RPUSH', KEYS[4], ARGV[6])
+  if ARGV[6] ~= '[]' and redis.call('LINDEX', KEYS[4], -1) ~= ARGV[6] then
+    redis.call('RPUSH', KEYS[4], ARGV[6])
+  end
   redis.call('LTRIM', KEYS[4], -ARGV[5], -1)
   redis.call('XTRIM', KEYS[5], 'MINID', ARGV[3])
 end

@@ -83,6 +83,18 @@ class TestLease:
     def test_the_first_owner_takes_the_first_number(self, journal: Journal) -> None:
         assert journal.fence == 1
 
+    def test_who_asks_again_because_the_answer_was_lost_has_it(
+        self, journal: Journal, other: Journal, way: Way
+    ) -> None:
+        journal.append([entry(1)])
+        journal.release()
+        other._store.script_load(other._take.script)
+        way.fault = "reply lost"
+        with pytest.raises(StoreAway):
+            other.take()
+        assert other.take() == InFlight("1-1", "1-1", strikes=1, trial=None)
+        assert other.fence == 2
+
     def test_nobody_owns_what_has_an_owner(self, journal: Journal, other: Journal) -> None:
         assert other.take() is False
 
@@ -214,6 +226,29 @@ class TestUnknown:
             journal.append([entry(3)])
         assert journal.settle(BARRIER) is True
 
+    def test_settling_that_is_not_answered_is_no_proof_of_the_write(
+        self, journal: Journal, way: Way
+    ) -> None:
+        """The barrier of a batch of one has the id that is looked for."""
+        journal.append([entry(1)])
+        way.fault = "request lost"
+        with pytest.raises(WriteUnknown):
+            journal.append([entry(2)])
+        journal._store.script_load(journal._settle.script)
+        way.fault = "reply lost"
+        with pytest.raises(StoreAway):
+            journal.settle(BARRIER)
+        assert journal.settle(BARRIER) is False
+        journal.append([entry(3)])
+        assert [payload for _, payload in journal.load().entries] == [entry(1), BARRIER, entry(3)]
+
+    def test_what_the_store_has_lost_is_noticed(self, journal: Journal, store: Store) -> None:
+        journal.append([entry(1), entry(2)])
+        assert journal.has_kept_everything()
+        with store.client() as client:
+            client.xdel("flexfeeder:ieee123:journal", "1-2")
+        assert not journal.has_kept_everything()
+
 
 class TestInFlight:
     def test_what_nobody_saw_solved_is_in_flight(self, journal: Journal, other: Journal) -> None:
@@ -234,6 +269,18 @@ class TestInFlight:
     def test_what_was_solved_is_not_in_flight(self, journal: Journal, other: Journal) -> None:
         journal.append([entry(1)])
         journal.renew("1-1")
+        journal.release()
+        assert other.take() is True
+
+    def test_a_barrier_that_is_solved_takes_what_was_before_it_along(
+        self, journal: Journal, other: Journal, way: Way
+    ) -> None:
+        journal.append([entry(1)])
+        way.fault = "request lost"
+        with pytest.raises(WriteUnknown):
+            journal.append([entry(2)])
+        journal.settle(BARRIER)
+        journal.renew(journal.last)
         journal.release()
         assert other.take() is True
 
@@ -276,10 +323,25 @@ class TestSnapshot:
         assert ids(journal) == ["1-3", "1-4"]
 
     def test_what_is_remembered_of_them_is_kept_in_segments(self, journal: Journal) -> None:
-        segment = entries.encode_segment([Remembered("r1", "d", 1.0, Done("done"))])
-        for _ in range(MOST_SEGMENTS + 3):
+        segments = tuple(
+            entries.encode_segment([Remembered(f"r{n}", "d", 1.0, Done("done"))])
+            for n in range(MOST_SEGMENTS + 3)
+        )
+        for segment in segments:
             journal.save(b"content", "1-0", segment)
-        assert journal.load().segments == (segment,) * MOST_SEGMENTS
+        assert journal.load().segments == segments[3:]
+
+    def test_a_segment_that_comes_twice_or_is_empty_takes_no_place(self, journal: Journal) -> None:
+        segment = entries.encode_segment([Remembered("r1", "d", 1.0, Done("done"))])
+        for each in (segment, segment, b"[]"):
+            journal.save(b"content", "1-0", each)
+        assert journal.load().segments == (segment,)
+
+    def test_one_that_comes_late_does_not_replace_a_newer(self, journal: Journal) -> None:
+        journal.append([entry(1), entry(2)])
+        journal.save(b"newer", "1-2", b"[]")
+        journal.save(b"late", "1-1", None)
+        assert journal.load().snapshot == b"newer"
 
 
 class TestStoreAway:

@@ -53,7 +53,9 @@ class Life:
         taken = self.journal.take()
         assert taken
         in_flight = taken if isinstance(taken, InFlight) else None
-        self.recovered = recovery.recover(self.twin, self.once, self.journal, in_flight, self.solve)
+        self.recovered = recovery.recover(
+            self.twin, self.once, self.journal, in_flight, self.solve, lambda: None
+        )
         self._desk = Desk("ieee13", self.twin.demand, self.once, LOG)
 
     def take(self, command: str, body: dict[str, Any]) -> Decision:
@@ -151,6 +153,12 @@ def live(life: Life, step: tuple[Any, ...], number: int) -> None:  # noqa: C901 
             life.solve()
 
 
+def asked(element: dict[str, Any]) -> float | None:
+    """What an element is asked for; None where relief asks: it finds that anew, by solving."""
+    is_relieved = any(who != "p" for who in element["held_by"])
+    return None if is_relieved else element["set_kw"]
+
+
 def inputs(state: dict[str, Any]) -> Any:
     """Everything in a state that is no figure of a solve."""
     return [
@@ -158,7 +166,7 @@ def inputs(state: dict[str, Any]) -> Any:
             b["bus"],
             b["dfps"],
             [
-                (kind, e["name"], e["set_kw"], e.get("demand_kw"), e.get("factor"), e.get("source"))
+                (kind, e["name"], asked(e), e.get("demand_kw"), e.get("factor"), e.get("source"))
                 for kind in ("loads", "devices", "generators")
                 for e in b[kind]
             ],
