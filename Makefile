@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test bench lint format lock reset
+.PHONY: run test bench chaos soak lint format lock reset
 
 run: $(READY)  ## the live feeder, with a simulated meter at every load
 	@$(BIN)/flexfeeder up --meters
@@ -14,6 +14,12 @@ test: $(READY)  ## every test
 
 bench: $(READY)  ## how fast, each figure beside a baseline of the same run
 	@$(BIN)/python -m benchmarks
+
+chaos: $(READY)  ## N=1000 kills of everything under load: nothing lost, nothing done twice; SEED= repeats
+	@PYTHONPATH=tests $(BIN)/python tests/chaos/run.py --kills $(or $(N),1000) $(if $(SEED),--seed $(SEED))
+
+soak: $(READY)  ## MINUTES=30 of load, pauses and cuts: no process grows, nothing lost or done twice
+	@PYTHONPATH=tests $(BIN)/python tests/chaos/soak.py --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
 
 lint: $(READY)  ## style, types, and who may import whom
 	@$(BIN)/ruff check .
