@@ -1,6 +1,6 @@
 """What the manager says: replies to those who asked, and events, lines and logs to the others."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import orjson
 
@@ -79,10 +79,10 @@ class Answers:
             self._reports.happened(event, change.program, report)
 
 
-def of(job: Job, solver: Feeder | None = None, *, is_overdue: bool = False) -> Told:
+def of(job: Job, solver: Feeder | None = None) -> Told:
     """What is to be said of a job; ``solver`` where its newest state has the job in it."""
     report = _report(job, solver) if solver is not None and job.executes else None
-    outcome = _outcome(job, report, is_overdue=is_overdue)
+    outcome = _outcome(job, report)
     return Told(outcome, report, solver.version if solver is not None else None)
 
 
@@ -133,7 +133,7 @@ def _report(job: Job, solver: Feeder) -> ExecutionReport | None:
         return None
 
 
-def _outcome(job: Job, report: ExecutionReport | None, *, is_overdue: bool) -> Outcome:
+def _outcome(job: Job, report: ExecutionReport | None) -> Outcome:
     done = job.decision.done
     if report is not None:
         is_seen = job.before is not None
@@ -146,6 +146,4 @@ def _outcome(job: Job, report: ExecutionReport | None, *, is_overdue: bool) -> O
             f"the program is in force from revision {job.revision} of the adjustments on and will "
             f"be applied; no state that could be read has shown it within {ANSWER_S:g} s",
         )
-    if is_overdue:
-        return replace(done, message=f"{done.message}; the solver has not applied it yet")
     return done

@@ -170,8 +170,8 @@ class Manager:
         else:
             self._waiting.add(job)
 
-    def _finish(self, job: Job, solver: Feeder | None = None, *, is_overdue: bool = False) -> None:
-        told = answers.of(job, solver, is_overdue=is_overdue)
+    def _finish(self, job: Job, solver: Feeder | None = None) -> None:
+        told = answers.of(job, solver)
         # First, so that nobody who asks again after that hears anything else.
         self._notes.add(job, told)
         self._notes.write(self._store)
@@ -180,7 +180,7 @@ class Manager:
     def _give_up(self, now: float) -> None:
         """Answer those for whom it takes too long."""
         for job in self._waiting.take_overdue(now):
-            self._finish(job, is_overdue=True)
+            self._finish(job)
             if job.begins:
                 self._waiting.leave(job)
         for request in self._waiting.release_overdue(now):

@@ -128,9 +128,9 @@ def _install_bus(routes: Documentation, bridge: Bridge) -> None:
         feeder = feeder_meant(request, bridge)
         state, topology = _documents(bridge, feeder)
         found = _viewed(bridge, feeder, lambda: views.bus(state, topology, bus))
-        if found is None:
+        if found == b"null":
             raise Refusal.of_field(ErrorCode.BUS_NOT_FOUND, "bus", f"there is no bus {bus!r}")
-        return success(f"bus {found['bus']}", orjson.dumps(found))
+        return success(f"bus {orjson.loads(found)['bus']}", found)
 
     operation = Operation(
         tag="views",
@@ -164,7 +164,7 @@ def _install_feeders(routes: Documentation, bridge: Bridge) -> None:
 
         names = sorted({bridge.default_feeder, *states, *topologies})
         found = [_viewed(bridge, name, partial(line, name)) for name in names]
-        return success(f"{len(found)} feeders", orjson.dumps(found))
+        return success(f"{len(found)} feeders", b"[%b]" % b",".join(found))
 
     operation = Operation(
         tag="views",
@@ -183,7 +183,7 @@ def _endpoint(read: Read, bridge: Bridge) -> Endpoint:
         feeder = feeder_meant(request, bridge)
         state, topology = _documents(bridge, feeder)
         found = _viewed(bridge, feeder, lambda: read.view(state, topology))
-        return success(read.summary, orjson.dumps(found))
+        return success(read.summary, found)
 
     return endpoint
 
@@ -203,17 +203,27 @@ def newest_state(bridge: Bridge, feeder: str) -> HeldState:
     return held
 
 
-def _viewed(bridge: Bridge, feeder: str, view: Callable[[], T]) -> T:
-    """What a view makes of a state. Anybody may publish one that only looks like one, and states
-    are too large to be checked whole as they come.
+def _viewed(bridge: Bridge, feeder: str, view: Callable[[], Any]) -> bytes:
+    """What a view makes of a state, encoded.
+
+    Raises:
+        Refusal: as :func:`_sound`.
+
+    """
+    return _sound(bridge, feeder, lambda: orjson.dumps(view()))
+
+
+def _sound(bridge: Bridge, feeder: str, read: Callable[[], T]) -> T:
+    """What is read in a state. Anybody may publish one that only looks like one, and states are
+    too large to be checked whole as they come.
 
     Raises:
         Refusal: 503 where it is none; the solver's next one takes its place.
 
     """
     try:
-        return view()
-    except (LookupError, TypeError, AttributeError, ValueError):
+        return read()
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError):
         bridge.newest.forget(feeder)
         raise Refusal.of_field(
             ErrorCode.SERVICE_UNAVAILABLE, "solver", f"the newest state of {feeder!r} is no state"
@@ -233,4 +243,4 @@ def _documents(bridge: Bridge, feeder: str) -> tuple[views.Document, views.Docum
         raise Refusal.of_field(
             ErrorCode.SERVICE_UNAVAILABLE, "solver", f"no topology of {feeder!r} has come yet"
         )
-    return parsed(held.body), parsed(topology)
+    return _sound(bridge, feeder, lambda: parsed(held.body)), parsed(topology)
