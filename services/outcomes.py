@@ -74,10 +74,12 @@ def from_json(content: dict[str, Any]) -> Outcome:
         KeyError, TypeError, ValueError: for what it has not written.
 
     """
+    if not isinstance(content["message"], str):
+        raise TypeError("a message is text")
     if "code" not in content:
-        return Done(content["message"], tuple(content["buses"]), content["results"])
+        return Done(content["message"], tuple(map(str, content["buses"])), content["results"])
     details = [Detail(field=field, problem=problem) for field, problem in content["details"]]
-    code = content["code"]
+    code = str(content["code"])
     # A later release may have had more of them.
     known = ErrorCode(code) if code in _CODES else ErrorCode.INTERNAL_ERROR
     return Refusal(known, content["message"], details)

@@ -101,21 +101,27 @@ def decode(payload: bytes) -> Entry:
         content = orjson.loads(payload)
         if "command" in content:
             return Decided(
-                name=content["command"],
+                name=_text(content["command"]),
                 asked=orjson.dumps(content["asked"]),
                 at=float(content["at"]),
                 outcome=outcomes.from_json(content["outcome"]),
-                request_id=content["request_id"],
+                request_id=None if content["request_id"] is None else _text(content["request_id"]),
             )
         if "adjustments" in content:
             return Adjusted(orjson.dumps(content["adjustments"]))
         if "voids" in content:
-            return Voided(content["voids"], content["reason"])
+            return Voided(_text(content["voids"]), _text(content["reason"]))
         if "barrier" in content:
             return Barrier()
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UnreadableEntry(f"{payload[:200]!r}: {error}") from None
     raise UnreadableEntry(f"{payload[:200]!r}")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"no text: {value!r}")
+    return value
 
 
 def encode_segment(segment: list[Remembered]) -> bytes:
@@ -137,8 +143,8 @@ def decode_segment(payload: bytes) -> list[Remembered]:
     """
     try:
         return [
-            Remembered(request_id, digest, float(at), outcomes.from_json(outcome))
+            Remembered(_text(request_id), _text(digest), float(at), outcomes.from_json(outcome))
             for request_id, digest, at, outcome in orjson.loads(payload)
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UnreadableEntry(f"{payload[:200]!r}: {error}") from None

@@ -91,8 +91,16 @@ def recover(
     past = journal.load()
     try:
         return _Recovery(twin, once, journal, solve, came_round).run(past, in_flight)
-    except (entries.UnreadableEntry, ValueError) as error:
-        raise Unrecoverable(str(error)) from None
+    except (
+        entries.UnreadableEntry,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise Unrecoverable(f"{type(error).__name__}: {error}") from None
 
 
 class _Recovery:

@@ -43,8 +43,11 @@ class Answer(NamedTuple):
 
     @property
     def essence(self) -> tuple[Any, ...]:
-        """What is the same whenever the same is asked again."""
-        return self.status, self.code, self.message, self.said
+        """What is the same whenever the same is asked again. What a message says after a semicolon
+        is about the moment: that the solver is late, say.
+        """
+        what, _, _ = self.message.partition(";")
+        return self.status, self.code, what, self.said
 
     def __str__(self) -> str:
         return f"{self.code or self.status}: {self.message}"

@@ -40,6 +40,8 @@ class Reading:
         self._attempts = past.attempts
         self._sent: dict[int, int] = {}
         """How often each operation has been sent, by its number."""
+        self._changed: set[int] = set()
+        """Operations of which it was told that their answers differ."""
         self._read = 0
         self._told_generators = set(past.beginning.generators)
         self._settled: dict[Key | str, int] = {}
@@ -122,7 +124,8 @@ class Reading:
         if first is answer:
             before = self.world.shown() if answer.view is not None else None
             self._decide(index, operation, answer)
-        elif answer.essence != first.essence:
+        elif answer.essence != first.essence and operation.number not in self._changed:
+            self._changed.add(operation.number)
             what = f"{operation}: {answer.essence}, and was {first.essence}"
             self._wrong(Wrong.ANSWER_CHANGED, what, operation)
         if answer.view is not None:

@@ -172,6 +172,12 @@ class TestInnocent:
         held = {**NOMINAL, "set_kw": 33.0, "held_by": ["neighbourhood 1"]}
         assert Story().ends(state(held)) == []
 
+    def test_what_a_message_says_of_the_moment_may_change(self) -> None:
+        story = Story()
+        first = story.tell(RELEASE, done()._replace(message="done; the solver is late"))
+        story.again(first, done())
+        assert story.ends(state()) == []
+
     def test_what_was_refused_was_not_done(self) -> None:
         story = Story()
         story.tell(DISCONNECT, refused("device_not_found"))
@@ -302,7 +308,8 @@ class TestAnswers:
 
     def test_another_answer_to_the_same(self) -> None:
         story = Story()
-        story.tell(DISCONNECT, refused("device_not_found"), refused("bus_not_found"))
+        other = refused("bus_not_found")
+        story.tell(DISCONNECT, refused("device_not_found"), other, other)
         assert story.wrongs(state()) == [Wrong.ANSWER_CHANGED]
 
     def test_an_operation_that_never_gets_one(self) -> None:
