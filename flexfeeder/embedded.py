@@ -59,7 +59,7 @@ def _store_command(folder: Path, port: int) -> list[str]:
         "bind": ports.LOOPBACK,
         "dir": str(folder.resolve()),
         "appendonly": "yes",
-        # "everysec" answers what it has not written yet while the disk is busy: docs/decisions/0015.
+        # "everysec" answers what is not written yet while the disk is busy: docs/decisions/0015.
         "appendfsync": "no",
         "save": "",
         "daemonize": "no",
