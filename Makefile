@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test bench chaos soak lint format lock reset
+.PHONY: run test bench chaos soak fuzz lint format lock reset
 
 run: $(READY)  ## the live feeder, with a simulated meter at every load
 	@$(BIN)/flexfeeder up --meters
@@ -20,6 +20,9 @@ chaos: $(READY)  ## N=1000 kills of everything under load: nothing lost, nothing
 
 soak: $(READY)  ## MINUTES=30 of load, pauses and cuts: no process grows, nothing lost or done twice
 	@PYTHONPATH=tests $(BIN)/python tests/chaos/soak.py --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
+
+fuzz: $(READY)  ## MINUTES=10 of messages, requests and sequences that nobody thought of, others each time
+	@FUZZ_MINUTES=$(or $(MINUTES),10) $(BIN)/pytest tests/fuzz
 
 lint: $(READY)  ## style, types, and who may import whom
 	@$(BIN)/ruff check .

@@ -16,10 +16,13 @@ from chaos.sampler import Sampler
 from chaos.stage import Stage, perform
 from chaos.terminal import progress
 
-CHAPTER_S = 180.0
+CHAPTER_S = 120.0
 
 LONGEST_PAUSE_S = 0.05
-"""Brisk, so that the memories of requests are full before anything is judged."""
+QUIET_S = (1.0, 4.0)
+"""Brisk clients and some quiet between two faults, so that the memories of requests, of twenty
+thousand each, are full before anything is judged.
+"""
 
 KILLED_WITHIN = 0.15
 """The share of the time in which processes are killed; the rest is one life of each."""
@@ -75,7 +78,7 @@ def _faults(rng: Random, seconds: float) -> Iterator[Fault]:
         if waiting and time.monotonic() >= started + killed * apart_s:
             killed += 1
             yield waiting.pop()
-        yield pause
+        yield pause._replace(quiet_s=rng.uniform(*QUIET_S))
 
 
 if __name__ == "__main__":
