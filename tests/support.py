@@ -1,5 +1,6 @@
 """What the tests on running systems share: clients that keep what they hear, brokers to kill."""
 
+import logging
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import httpx
 import orjson
 import paho.mqtt.client as paho
 import psutil
+import structlog
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -26,6 +28,12 @@ FEEDER = "ieee123"
 SERVICES = ("solver", "dfp_manager", "gateway")
 
 State = dict[str, Any]
+
+
+def quiet_log() -> Any:
+    """A log that keeps to itself; configuring the real one would be for all tests of the run."""
+    wrapper = structlog.make_filtering_bound_logger(logging.CRITICAL)
+    return structlog.wrap_logger(structlog.PrintLogger(), wrapper_class=wrapper)
 
 
 def buses_named(*names: str) -> list[Bus]:

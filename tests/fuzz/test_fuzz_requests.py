@@ -11,7 +11,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
-from support import buses_named
+from support import buses_named, quiet_log
 
 from fuzz.addresses import topics_below
 from fuzz.effort import effort, patient
@@ -35,10 +35,8 @@ from services.dfp_manager.handlers import Context
 from services.dfp_manager.layout import BOUNDS, Held
 from services.dfp_manager.programs import FeederPrograms, adjustments
 from services.dfp_manager.registry import Found
-from services.logs import configure
 from services.once import Once
 from services.requests import Request
-from services.settings import Settings
 from services.solver.demand import Demand
 from services.solver.desk import Desk
 from services.solver.elements import NominalLoad
@@ -48,7 +46,7 @@ pytestmark = patient
 
 FEEDER = "ieee123"
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-LOG = configure(Settings(log_level="ERROR"), "test")
+LOG = quiet_log()
 CONTEXT = Context({"1": "1", "48": "48"}, NOW)
 
 COMMANDS = {**SOLVER_COMMANDS, **MANAGER_COMMANDS}

@@ -11,17 +11,15 @@ from pathlib import Path
 import orjson
 import pytest
 from stores import Fault, Store, Way
-from support import FEEDERS
+from support import FEEDERS, quiet_log
 
 from flexfeeder.testing import wait_until
 from schemas import topics
 from schemas.errors import ErrorCode, Refusal
 from services.bus import Message
-from services.logs import configure
 from services.once import Once
 from services.outcomes import Done
 from services.probe import Probe
-from services.settings import Settings
 from services.solver import recovery
 from services.solver.custody import Custody
 from services.solver.desk import Decision, Desk
@@ -32,7 +30,7 @@ from services.solver.ledger import ANSWER_S, Ledger
 from services.solver.twin import Twin
 
 FEEDER = Feeder.load(FEEDERS, "ieee13")
-LOG = configure(Settings(log_level="ERROR"), "test")
+LOG = quiet_log()
 GENERATOR = {"bus_name": "671", "kw": 5.0}
 
 

@@ -12,15 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stores import Store
-from support import FEEDERS
+from support import FEEDERS, quiet_log
 
 from schemas import topics
 from schemas.programs import Adjustments
 from schemas.readings import Reading
 from services.bus import Message
-from services.logs import configure
 from services.once import Once
-from services.settings import Settings
 from services.solver import entries, recovery
 from services.solver.desk import Decision, Desk
 from services.solver.engine import Engine
@@ -33,7 +31,7 @@ from services.solver.twin import Twin
 NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 NOW_S = NOW.timestamp()
 FEEDER = Feeder.load(FEEDERS, "ieee13")
-LOG = configure(Settings(log_level="ERROR"), "test")
+LOG = quiet_log()
 BUSES = ("634", "645", "646", "652", "671", "675", "692", "611")
 
 
