@@ -23,6 +23,7 @@ from schemas.alerts import Alert
 
 STATE = f"flexfeeder/{FEEDER}/state"
 ALERT = f"flexfeeder/{FEEDER}/alert"
+STATUS = f"flexfeeder/service/solver-{FEEDER}/status"
 DOOMED = [str(Path(__file__).parents[1] / "doomed_solver.py")]
 SOLVER = ["-m", "services.solver"]
 
@@ -87,6 +88,7 @@ class Feeder:
         self.client.subscribe(f"{self.client.reply_topic}/#")
         self.client.subscribe(STATE)
         self.client.subscribe(ALERT)
+        self.client.subscribe(STATUS)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -100,9 +102,10 @@ class Feeder:
         return solver
 
     def started(self) -> Solver:
-        """A solver that serves."""
+        """A solver that serves: commands from its first state on, readings once it says so."""
         solver = self.solver()
         self.after(0)
+        wait_until(lambda: bool(self.client.on(STATUS)), "the solver says that it is there")
         return solver
 
     def send(self, command: str, body: Body, request_id: str | None = None) -> str:
