@@ -34,10 +34,13 @@ format: $(READY)  ## put style right
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-lock: $(READY)  ## newest versions of everything, pinned by hash
-	@$(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --all-extras \
-		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \
-		--no-header --output-file requirements.lock pyproject.toml
+COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url \
+	--no-emit-trusted-host --no-emit-find-links --no-emit-options --no-header
+
+lock: $(READY)  ## newest versions of everything, pinned by hash; of those, what goes into the image
+	@$(COMPILE) --upgrade --all-extras --output-file requirements.lock pyproject.toml
+	@$(COMPILE) --extra solver --extra dfp-manager --extra gateway --constraint requirements.lock \
+		--output-file deploy/requirements.lock pyproject.toml
 
 reset:  ## forget the data folder
 	@rm -rf .flexfeeder results_api

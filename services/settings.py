@@ -44,6 +44,20 @@ class Settings(BaseModel):
 
     http_host: str = "127.0.0.1"
     http_port: Port = 5000
+    http_cert: FilePath | None = None
+    """With ``http_key``: the gateway speaks HTTPS."""
+    http_key: FilePath | None = None
+    http_rate: Annotated[float, Field(gt=0, le=1e6)] = 500.0
+    """Requests a second that one API key may make, on average; half a second of them at once."""
+    http_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Requests that may be under way at once."""
+    cors_origins: str = ""
+    """Web pages of other origins that may call the gateway, separated by commas."""
+    keys_file: Path | None = None
+    """Hashes of the API keys that the gateway takes; without it nobody needs one."""
+    metrics_host: str = "127.0.0.1"
+    metrics_port: Port | None = None
+    """Where the service tells Prometheus its figures, and whether it is well; nowhere without."""
     mqtt_host: str | None = None
     """Broker to use; without it ``flexfeeder up`` embeds one and services expect it here."""
     mqtt_port: Port = 1883
