@@ -6,6 +6,7 @@ rumqttd, by way of iotcore. Its log is off: it reports each packet as an error.
 import logging
 import sys
 
+import orjson
 from iotcore import IotCoreBroker
 
 _LISTENER = """
@@ -36,8 +37,12 @@ LARGEST_MESSAGE = 32 << 20
 """Bytes; the state of a feeder of ten thousand nodes takes a tenth of it."""
 
 
-def configuration(host: str, port: int, port5: int) -> str:
+def configuration(
+    host: str, port: int, port5: int, credentials: tuple[str, str] | None = None
+) -> str:
     """Rumqttd's configuration: MQTT 3.1.1 for devices at ``host:port``, MQTT 5 on loopback.
+
+    With ``credentials``, a name and a password, devices need them; nobody does on the other port.
 
     It keeps a log of each topic in memory. The segments bound it to 5 MB a topic, and to 128 kB
     for each meter: half a minute of readings at fifty a second.
@@ -47,6 +52,7 @@ def configuration(host: str, port: int, port5: int) -> str:
         + _LISTENER.format(
             version="v4", name="mqtt311", listen=f"{host}:{port}", largest_message=LARGEST_MESSAGE
         )
+        + (_authentication(*credentials) if credentials else "")
         + _LISTENER.format(
             version="v5",
             name="mqtt5",
@@ -54,6 +60,12 @@ def configuration(host: str, port: int, port5: int) -> str:
             largest_message=LARGEST_MESSAGE,
         )
     )
+
+
+def _authentication(username: str, password: str) -> str:
+    # What JSON says of a text, TOML understands.
+    name, secret = (orjson.dumps(text).decode() for text in (username, password))
+    return f"[v4.1.connections.auth]\n{name} = {secret}\n"
 
 
 def main() -> None:

@@ -22,8 +22,12 @@ def embed(settings: Settings) -> tuple[Settings, list[Spec]]:
     if settings.mqtt_host is None:
         port5 = settings.mqtt5_port or spare_port5
         config = data / "broker.toml"
+        config.touch(mode=0o600)  # it may hold a password
         config.write_text(
-            broker.configuration(settings.mqtt_listen, settings.mqtt_port, port5), encoding="utf-8"
+            broker.configuration(
+                settings.mqtt_listen, settings.mqtt_port, port5, credentials(settings)
+            ),
+            encoding="utf-8",
         )
         listener = ports.reachable(settings.mqtt_listen)
         update |= {"mqtt_host": ports.LOOPBACK, "mqtt5_port": port5}
@@ -51,6 +55,13 @@ def embed(settings: Settings) -> tuple[Settings, list[Spec]]:
             )
         )
     return settings.model_copy(update=update), specs
+
+
+def credentials(settings: Settings) -> tuple[str, str] | None:
+    """What devices must tell the embedded broker; None where anybody on this machine may in."""
+    if settings.mqtt_username is None or settings.mqtt_password is None:
+        return None
+    return settings.mqtt_username, settings.mqtt_password.get_secret_value()
 
 
 def _store_command(folder: Path, port: int) -> list[str]:

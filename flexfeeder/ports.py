@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import ipaddress
 import socket
 import urllib.request
 from collections.abc import Collection
@@ -11,6 +12,16 @@ import psutil
 LOOPBACK = "127.0.0.1"
 
 _DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def is_loopback(host: str) -> bool:
+    """True for an address, or the name, that only this machine reaches."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def reachable(host: str) -> str:
@@ -83,14 +94,15 @@ def holder(port: int) -> str | None:
     return None
 
 
-def refuses_mqtt311(host: str, port: int, timeout_s: float = 0.5) -> bool:
-    """True if the listener takes a connection and hangs up on an MQTT 3.1.1 CONNECT.
+def refuses_mqtt311(
+    host: str, port: int, credentials: tuple[str, str] | None = None, timeout_s: float = 0.5
+) -> bool:
+    """True if the listener takes a connection and hangs up on an MQTT 3.1.1 CONNECT, with the name
+    and password that it wants, if it wants any.
 
     A listener that is slow, or not there, does not refuse.
     """
-    client = b"flexfeeder-probe"
-    variable = b"\x00\x04MQTT\x04\x02\x00\x0a" + len(client).to_bytes(2, "big") + client
-    connect = b"\x10" + bytes([len(variable)]) + variable
+    connect = _connect311(credentials)
     try:
         with socket.create_connection((host, port), timeout=timeout_s) as sock:
             sock.settimeout(timeout_s)
@@ -104,3 +116,17 @@ def refuses_mqtt311(host: str, port: int, timeout_s: float = 0.5) -> bool:
             return not answer
     except OSError:
         return False
+
+
+def _connect311(credentials: tuple[str, str] | None) -> bytes:
+    """A CONNECT packet (MQTT 3.1.1, section 3.1): clean session, 10 s keep-alive."""
+    texts = ["flexfeeder-probe", *(credentials or ())]
+    flags = 0xC2 if credentials else 0x02
+    body = b"\x00\x04MQTT\x04" + bytes([flags]) + b"\x00\x0a"
+    for text in map(str.encode, texts):
+        body += len(text).to_bytes(2, "big") + text
+    length, rest = b"", len(body)
+    while rest > 127:
+        length += bytes([rest % 128 + 128])
+        rest //= 128
+    return b"\x10" + length + bytes([rest]) + body

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import click
-
-from flexfeeder import discovery, ports
-from flexfeeder.embedded import embed
+from flexfeeder import checks, discovery, ports
+from flexfeeder.checks import CannotStart
+from flexfeeder.embedded import credentials, embed
 from flexfeeder.liveline import LiveLine
 from flexfeeder.supervisor import GaveUp, Spec, Supervisor
 from flexfeeder.watcher import Watcher
@@ -28,22 +27,18 @@ PROBE_FAILURES = 2
 UP_PID = "up.pid"
 
 
-class CannotStart(click.ClickException):
-    """The system cannot be started as asked for; the message says what to do."""
-
-
 def up(settings: Settings, *, with_meters: bool) -> int:
     """Run everything until told to stop; returns the exit status.
 
     Raises:
-        CannotStart: when a port or the data folder is taken.
+        CannotStart: when a port or the data folder is taken, or strangers would be let in.
 
     """
     shows_line = sys.stderr.isatty()
     log = configure(settings, "up")
     with ExitStack() as stack:
         stack.enter_context(_locked(settings.data_dir))
-        _check_ports(settings)
+        checks.check(settings)
         settings, infrastructure = embed(settings)
         stack.enter_context(discovery.published(settings))
         supervisor = Supervisor(
@@ -156,9 +151,9 @@ class _Run:
     def _security(self) -> str:
         if not self._embedded_broker:
             return "that of the broker"
-        if self._settings.mqtt_listen == ports.LOOPBACK:
-            return "none, and none needed: everything is on loopback"
-        return "none: whoever reaches the broker may publish anything"
+        if credentials(self._settings) is not None:
+            return "one password for all devices, in plain text: for a network that you trust"
+        return "none, and none needed: everything is on loopback"
 
     def _probe_broker(self, now: float) -> None:
         """Restart the embedded broker when its 3.1.1 listener has broken down.
@@ -169,8 +164,10 @@ class _Run:
         if not self._embedded_broker or now < self._probe_due:
             return
         self._probe_due = now + PROBE_EVERY_S
-        host, port = ports.reachable(self._settings.mqtt_listen), self._settings.mqtt_port
-        self._probe_failures = self._probe_failures + 1 if ports.refuses_mqtt311(host, port) else 0
+        settings = self._settings
+        host, port = ports.reachable(settings.mqtt_listen), settings.mqtt_port
+        is_down = ports.refuses_mqtt311(host, port, credentials(settings))
+        self._probe_failures = self._probe_failures + 1 if is_down else 0
         if self._probe_failures >= PROBE_FAILURES:
             self._probe_failures = 0
             self._log.warning("broker_restart", reason="its MQTT 3.1.1 listener hangs up")
@@ -181,33 +178,6 @@ class _Run:
         if sys.stderr.isatty() and path.exists():
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
             print(*lines[-20:], sep="\n", file=sys.stderr)
-
-
-def _check_ports(settings: Settings) -> None:
-    wanted = [("HTTP", settings.http_host, settings.http_port, "FLEXFEEDER_HTTP_PORT")]
-    if settings.mqtt_host is None:
-        wanted.append(("MQTT", settings.mqtt_listen, settings.mqtt_port, "FLEXFEEDER_MQTT_PORT"))
-        if settings.mqtt5_port is not None:
-            wanted.append(("MQTT 5", ports.LOOPBACK, settings.mqtt5_port, "FLEXFEEDER_MQTT5_PORT"))
-    problems = []
-    for index, (what, host, port, variable) in enumerate(wanted):
-        if port in [each[2] for each in wanted[:index]]:
-            problems.append(f"{what} port {port} is wanted twice; give {variable} another")
-        if not ports.is_free(host, port):
-            by = ports.holder(port)
-            problems.append(
-                f"{what} port {port} is taken{f' by {by}' if by else ''}; "
-                f"choose another: {variable}={_suggestion(port)} flexfeeder up"
-            )
-    if problems:
-        raise CannotStart("\n".join(problems))
-
-
-def _suggestion(port: int) -> int:
-    """A port near the one that is taken."""
-    return next(
-        (p for p in range(port + 1, port + 100) if ports.is_free(ports.LOOPBACK, p)), port + 1
-    )
 
 
 @contextmanager

@@ -278,6 +278,33 @@ class TestStart:
             assert not ports.is_open("127.0.0.1", running.mqtt_port)
             wait_until(lambda: "mqtt=127.0.0.2:" in log_of(running), "it says where it listens")
 
+    def test_devices_of_other_machines_need_the_password(self) -> None:
+        password = 'a "quoted" secret'
+        env = {
+            "FLEXFEEDER_MQTT_LISTEN": "0.0.0.0",
+            "FLEXFEEDER_MQTT_USERNAME": "device",
+            "FLEXFEEDER_MQTT_PASSWORD": password,
+        }
+        with system(feeders_dir=FEEDERS, env=env) as running:
+            refused = [
+                ports.refuses_mqtt311("127.0.0.1", running.mqtt_port, credentials)
+                for credentials in (("device", password), ("device", "a guess"), None)
+            ]
+            assert refused == [False, True, True]
+            wait_until(lambda: "one password for all" in log_of(running), "it says what it asks")
+            assert "secret" not in log_of(running)
+
+    def test_strangers_are_not_let_in_unasked(self, tmp_path: Path) -> None:
+        ended = up_ends(
+            tmp_path,
+            FLEXFEEDER_MQTT_LISTEN="0.0.0.0",
+            FLEXFEEDER_HTTP_HOST="0.0.0.0",
+            FLEXFEEDER_METRICS_PORT="9100",
+        )
+        assert ended.returncode != 0
+        for setting in ("MQTT_PASSWORD", "KEYS_FILE", "METRICS_PORT"):
+            assert f"FLEXFEEDER_{setting}" in ended.stderr
+
     @pytest.mark.parametrize("feeder", ["ieee13", "ieee34", "ieee37"])
     def test_another_feeder_is_another_folder(self, feeder: str) -> None:
         written = (FEEDERS / feeder / "loads.dss").read_text(encoding="utf-8")
