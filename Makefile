@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test bench chaos soak fuzz lint format lock reset
+.PHONY: run test bench chaos soak fuzz certs lint format lock audit sbom reset
 
 run: $(READY)  ## the live feeder, with a simulated meter at every load
 	@$(BIN)/flexfeeder up --meters
@@ -24,6 +24,9 @@ soak: $(READY)  ## MINUTES=30 of load, pauses and cuts: no process grows, nothin
 fuzz: $(READY)  ## MINUTES=10 of messages, requests and sequences that nobody thought of, others each time
 	@FUZZ_MINUTES=$(or $(MINUTES),10) $(BIN)/pytest tests/fuzz
 
+certs: $(READY)  ## secrets and certificates of a deployment, once; HOSTS="name address ..." others call it by
+	@$(BIN)/flexfeeder secrets $(foreach host,$(HOSTS),--host $(host))
+
 lint: $(READY)  ## style, types, and who may import whom
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -41,6 +44,19 @@ lock: $(READY)  ## newest versions of everything, pinned by hash; of those, what
 	@$(COMPILE) --upgrade --all-extras --output-file requirements.lock pyproject.toml
 	@$(COMPILE) --extra solver --extra dfp-manager --extra gateway --constraint requirements.lock \
 		--output-file deploy/requirements.lock pyproject.toml
+
+audit: $(READY)  ## known vulnerabilities of what the image brings
+	@$(BIN)/pip-audit --requirement deploy/requirements.lock --require-hashes --no-deps --disable-pip
+
+sbom: $(READY)  ## dist/sbom.json, the bill of materials of the image (CycloneDX), and docs/licences.md
+	@rm -rf dist/image && $(PYTHON) -m venv --without-pip dist/image
+	@$(BIN)/pip --python dist/image/bin/python install --quiet --disable-pip-version-check --require-hashes \
+		--no-deps -r deploy/requirements.lock
+	@$(BIN)/cyclonedx-py environment dist/image --pyproject pyproject.toml --output-reproducible \
+		--of JSON --output-file dist/sbom.json
+	@$(BIN)/python deploy/licences.py dist/sbom.json > docs/licences.md
+	@rm -rf dist/image
+	@echo "dist/sbom.json, docs/licences.md"
 
 reset:  ## forget the data folder
 	@rm -rf .flexfeeder results_api
