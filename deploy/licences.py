@@ -8,8 +8,8 @@ import orjson
 
 HEAD = """# Licences
 
-What the image of `deploy/Dockerfile` brings beside Debian's own packages, from the bill of materials that
-`make sbom` writes (CycloneDX, `dist/sbom.json`). This page is written by it too.
+What the image of `deploy/Dockerfile` brings beside the packages of Debian, from the bill
+of materials that `make sbom` writes (CycloneDX, `dist/sbom.json`), as it writes this page.
 
 | package | version | licence |
 |---|---|---|
