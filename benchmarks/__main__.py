@@ -5,6 +5,7 @@ import platform
 import sys
 
 from benchmarks import (
+    composed,
     cycle,
     equipment,
     journal,
@@ -27,6 +28,7 @@ QUESTIONS = {
     "readings": readings.run,
     "memory": memory.run,
     "startup": startup.run,
+    "composed": composed.run,
 }
 
 

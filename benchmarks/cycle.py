@@ -9,15 +9,23 @@ from flexfeeder.testing import MOSQUITTO, mosquitto
 from schemas.readings import Reading
 from services.bus import BrokerAddress, Connection
 from services.files import FileWriter
+from services.inbox import Inbox
 from services.logs import configure
+from services.once import Once
 from services.presence import Presence
+from services.probe import Probe
 from services.reactor import Reactor
 from services.settings import Settings
+from services.solver.custody import Custody
+from services.solver.desk import Desk
 from services.solver.engine import Engine, dss
 from services.solver.feeder import Feeder
+from services.solver.herald import Herald
 from services.solver.intake import Intake
+from services.solver.journal import Journal
 from services.solver.owner import Owner
 from services.solver.reports import Reports
+from services.solver.telling import Telling
 from services.solver.twin import Twin
 
 COUNT = 2000
@@ -66,15 +74,22 @@ class Solver:
             BrokerAddress("127.0.0.1", port), "bench", log=log, on_message=lambda _: None
         )
         self._reactor = Reactor(self._connection)
+        once, url = Once(), "redis://127.0.0.1:1"  # nothing is kept, and nobody asked
+        custody = Custody(Journal(url, feeder.id), Probe(url), once, bytes, log)
         files = FileWriter(Path(tempfile.mkdtemp(prefix="flexfeeder-bench-")), log)
         self.owner = Owner(
             feeder=feeder.id,
             twin=self.twin,
+            desk=Desk(feeder.id, self.twin.demand, once, log),
+            custody=custody,
             intake=Intake(feeder.id, self.twin.demand, log),
             presence=Presence("solver", "solver-bench", feeder.id),
             commands=self._connection,
-            inbox=[],
-            reports=lambda newest: Reports(files, newest),
+            inbox=Inbox(),
+            herald=lambda newest: Herald(
+                feeder.id, self.twin, self._connection, Reports(files, newest)
+            ),
+            telling=Telling(feeder.id, log),
             fence=0,
             solve_hz=20,
             log=log,

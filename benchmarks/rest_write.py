@@ -3,6 +3,7 @@
 import http.client
 import json
 import threading
+from collections.abc import Mapping
 from typing import Any, Self
 
 import paho.mqtt.client as paho
@@ -116,9 +117,13 @@ class _Echo:
 
 
 def request(
-    connection: http.client.HTTPConnection, path: str, body: dict[str, Any], method: str = "POST"
+    connection: http.client.HTTPConnection,
+    path: str,
+    body: dict[str, Any],
+    method: str = "POST",
+    headers: Mapping[str, str] = {},
 ) -> bytes:
-    connection.request(method, path, json.dumps(body))
+    connection.request(method, path, json.dumps(body), headers)
     response = connection.getresponse()
     content = response.read()
     if response.status != 200:

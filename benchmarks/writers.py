@@ -158,7 +158,7 @@ class _Rest:
         while time.monotonic() < until:
             body = json.dumps(_body(number + written)).encode()
             head = (
-                "POST /modify_load_household HTTP/1.1\r\nHost: bench\r\n"
+                "POST /modify_load_household HTTP/1.1\r\nHost: localhost\r\n"
                 f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
             )
             sink.write(head.encode() + body)

@@ -16,7 +16,7 @@ call() { # method path [body]
     <<<"Authorization: Bearer ${FLEXFEEDER_API_KEY:-}")
   status=${answer##*$'\n'}
   answer=${answer%$'\n'*}
-  printf '%s %s%s\n  %s %s\n' "$1" "$2" "${3:+ $3}" "$status" "$(cut -c -150 <<<"$answer")"
+  printf '%s %s%s\n  %s %s\n' "$1" "$2" "${3:+ $3}" "$status" "$(head -n 1 <<<"$answer" | cut -c -150)"
   if [ "$status" != 200 ]; then
     echo "  refused: $answer" >&2
     exit 1

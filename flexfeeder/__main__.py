@@ -1,22 +1,17 @@
 """The ``flexfeeder`` command."""
 
 import math
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from flexfeeder import __version__, environment, meter_users
+from flexfeeder.keys import keys
+from flexfeeder.secrets import secrets
 from schemas.topics import is_name
-from services.settings import Settings, SettingsError
-
-
-def _settings() -> Settings:
-    try:
-        return Settings.from_env(os.environ)
-    except SettingsError as error:
-        raise click.ClickException(str(error)) from None
+from services.settings import Settings
 
 
 def _quiet(settings: Settings) -> Settings:
@@ -37,7 +32,7 @@ class _Finite(click.FloatRange):
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="flexfeeder")
+@click.version_option(__version__)
 def main() -> None:
     """A live digital twin of an electricity distribution feeder.
 
@@ -51,10 +46,10 @@ def up(*, meters: bool) -> None:
     """Run the whole system on this machine, until Ctrl-C."""
     from flexfeeder.up import up as run_system  # noqa: PLC0415 - imports what only it needs
 
-    sys.exit(run_system(_settings(), with_meters=meters))
+    sys.exit(run_system(environment.settings(), with_meters=meters))
 
 
-@main.command()
+@main.group(invoke_without_command=True)
 @click.option("--seed", default=1, show_default=True, help="Gives each meter its habits.")
 @click.option(
     "--speed",
@@ -70,12 +65,17 @@ def up(*, meters: bool) -> None:
     show_default=True,
     help="Seconds between two readings of a meter.",
 )
-def meters(seed: int, speed: float, interval: float) -> None:
-    """Simulate a smart meter for every load of the feeder."""
+@click.pass_context
+def meters(context: click.Context, seed: int, speed: float, interval: float) -> None:
+    """Simulate a smart meter for every load of the feeder; or, with a command, say which real ones
+    may connect.
+    """
+    if context.invoked_subcommand is not None:
+        return
     from flexfeeder.discovery import discovered  # noqa: PLC0415
     from flexfeeder.meters import run  # noqa: PLC0415
 
-    run(discovered(_settings()), seed=seed, speed=speed, interval_s=interval)
+    run(discovered(environment.settings()), seed=seed, speed=speed, interval_s=interval)
 
 
 @main.command()
@@ -105,7 +105,13 @@ def device(
     for what in (bus, name):
         if not is_name(what):
             raise click.BadParameter(f"{what!r} is no name")
-    run(discovered(_settings()), bus, name, Habits(kw, kvar, interval, late, follows), count)
+    run(
+        discovered(environment.settings()),
+        bus,
+        name,
+        Habits(kw, kvar, interval, late, follows),
+        count,
+    )
 
 
 @main.command()
@@ -116,7 +122,7 @@ def watch(*, as_json: bool, count: int | None) -> None:
     from flexfeeder.discovery import discovered  # noqa: PLC0415
     from flexfeeder.watch import watch as watch_states  # noqa: PLC0415
 
-    watch_states(discovered(_quiet(_settings())), as_json=as_json, count=count)
+    watch_states(discovered(_quiet(environment.settings())), as_json=as_json, count=count)
 
 
 @main.command()
@@ -132,8 +138,14 @@ def draw(output: Path) -> None:
     from flexfeeder.discovery import discovered  # noqa: PLC0415
     from flexfeeder.draw import draw as draw_feeder  # noqa: PLC0415
 
-    draw_feeder(discovered(_quiet(_settings())), output)
+    draw_feeder(discovered(_quiet(environment.settings())), output)
     click.echo(f"drawn: {output}")
+
+
+main.add_command(secrets)
+main.add_command(keys)
+for command in meter_users.COMMANDS:
+    meters.add_command(command)
 
 
 if __name__ == "__main__":

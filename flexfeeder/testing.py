@@ -97,11 +97,13 @@ def system(
     env: Mapping[str, str] | None = None,
     feeders_dir: Path | None = None,
 ) -> Iterator[System]:
-    """Run ``flexfeeder up`` on free ports with a data folder of its own, and stop it after."""
+    """Run ``flexfeeder up`` on free ports with a data folder of its own, and stop it after.
+
+    ``env`` says otherwise where it is to: a broker's port, say.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flexfeeder-")))
         http_port, mqtt_port = ports.free_ports(2)
-        mqtt5_port = mqtt_port
         settings = {
             "FLEXFEEDER_HTTP_PORT": str(http_port),
             "FLEXFEEDER_DATA_DIR": str(folder / "data"),
@@ -110,11 +112,13 @@ def system(
         if feeders_dir is not None:
             settings["FLEXFEEDER_FEEDERS_DIR"] = str(feeders_dir)
         if on_mosquitto:
-            mqtt_port = mqtt5_port = stack.enter_context(mosquitto())
+            mqtt_port = stack.enter_context(mosquitto())
             settings["FLEXFEEDER_MQTT_HOST"] = "127.0.0.1"
         settings["FLEXFEEDER_MQTT_PORT"] = str(mqtt_port)
+        settings |= env or {}
+        mqtt_port = mqtt5_port = int(settings["FLEXFEEDER_MQTT_PORT"])
         log = folder / "up.log"
-        process = stack.enter_context(_up({**settings, **(env or {})}, log, meters=meters))
+        process = stack.enter_context(_up(settings, log, meters=meters))
         running = System(
             "127.0.0.1", http_port, mqtt_port, mqtt5_port, folder / "data", process, log
         )
@@ -128,7 +132,7 @@ def system(
             wait_until(is_ready, "the system is ready", timeout_s=30.0)
         except TimeoutError as error:
             raise TimeoutError(f"{error}:\n{log.read_text(encoding='utf-8')[-10_000:]}") from None
-        if "FLEXFEEDER_MQTT_HOST" not in {**settings, **(env or {})}:
+        if "FLEXFEEDER_MQTT_HOST" not in settings:
             addresses = orjson.loads((folder / "data/run/system.json").read_bytes())
             mqtt5_port = int(addresses["mqtt5_port"])
         yield System("127.0.0.1", http_port, mqtt_port, mqtt5_port, folder / "data", process, log)

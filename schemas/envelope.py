@@ -12,6 +12,9 @@ one takes."""
 
 RequestId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
 
+Traceparent = Annotated[str, Field(pattern=r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")]
+"""Version 00 of the W3C's trace context: trace, span, flags."""
+
 
 class Envelope(WireModel):
     """What every command carries beside its body; a 3.1.1 client needs ``reply_to`` to get an
@@ -25,6 +28,10 @@ class Envelope(WireModel):
     issued_at: AwareDatetime | None = None
     deadline: AwareDatetime | None = None
     reply_to: Annotated[str, Field(max_length=512)] | None = None
+    traceparent: Traceparent | None = None
+    """What its sender was doing, for whoever follows a request through the services. It stands in
+    the payload because MQTT 5 properties are not to be had everywhere.
+    """
 
 
 class Body(WireModel):

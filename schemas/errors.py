@@ -16,6 +16,10 @@ class ErrorCode(StrEnum):
     NOT_JSON = "not_json"
     TOO_LARGE = "too_large"
     INVALID_VALUE = "invalid_value"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    TOO_MANY_REQUESTS = "too_many_requests"
+    REQUEST_TIMEOUT = "request_timeout"
     FEEDER_NOT_FOUND = "feeder_not_found"
     BUS_NOT_FOUND = "bus_not_found"
     LOAD_NOT_FOUND = "load_not_found"
@@ -42,6 +46,10 @@ HTTP_STATUS: dict[ErrorCode, int] = {
     ErrorCode.NOT_JSON: 400,
     ErrorCode.TOO_LARGE: 413,
     ErrorCode.INVALID_VALUE: 422,
+    ErrorCode.UNAUTHENTICATED: 401,
+    ErrorCode.FORBIDDEN: 403,
+    ErrorCode.TOO_MANY_REQUESTS: 429,
+    ErrorCode.REQUEST_TIMEOUT: 408,
     ErrorCode.FEEDER_NOT_FOUND: 404,
     ErrorCode.BUS_NOT_FOUND: 404,
     ErrorCode.LOAD_NOT_FOUND: 404,

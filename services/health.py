@@ -8,15 +8,17 @@ import os
 import sys
 from http.client import HTTPConnection, HTTPException
 
-from services.settings import PREFIX
-
+PREFIX = "FLEXFEEDER_"
+HTTP_PORT = "5000"
 TIMEOUT_S = 2.5
+# Settings are not read by way of pydantic: this runs every few seconds, and is to take little.
 
 
 def main(arguments: list[str]) -> int:
     path = arguments[0] if arguments else "/healthz"
     setting = "METRICS_PORT" if path == "/healthz" else "HTTP_PORT"
-    connection = HTTPConnection("127.0.0.1", int(os.environ[PREFIX + setting]), TIMEOUT_S)
+    port = int(os.environ.get(PREFIX + setting, HTTP_PORT))
+    connection = HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

@@ -5,7 +5,7 @@ the same for all of them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Generic, TypeVar
 
@@ -18,6 +18,9 @@ from schemas.envelope import LARGEST_COMMAND, Envelope
 from schemas.errors import ErrorCode, Refusal
 from services.bus import Connection, Message
 from services.outcomes import Done, Outcome
+from services.stopwatch import Stopwatch
+
+SUCCESS = "success"
 
 C = TypeVar("C", bound=Envelope)
 
@@ -30,12 +33,19 @@ class Request(Generic[C]):
     command: C | Refusal
     request_id: str | None
     reply_topic: str | None
+    stopwatch: Stopwatch = field(default_factory=lambda: Stopwatch(0.0), compare=False)
+    """What its time is spent on; it goes on while the request is carried out."""
 
 
-def read(message: Message, commands: Mapping[str, TypeAdapter[C]]) -> Request[C]:
-    """The request that a message makes; ``commands`` by their names on the topic."""
+def read(
+    message: Message, commands: Mapping[str, TypeAdapter[C]], arrived_at: float = 0.0
+) -> Request[C]:
+    """The request that a message makes; ``commands`` by their names on the topic, ``arrived_at`` in
+    seconds of ``time.perf_counter``.
+    """
     request_id: str | None = None
     reply_topic = message.response_topic
+    stopwatch = Stopwatch(arrived_at)
     try:
         if message.retained:
             raise Refusal.of_field(
@@ -48,8 +58,8 @@ def read(message: Message, commands: Mapping[str, TypeAdapter[C]]) -> Request[C]
         if request_id is None:
             request_id, reply_to = salvage(message.payload)
             reply_topic = reply_topic or reply_to
-        return Request(message, refusal, request_id, reply_topic)
-    return Request(message, command, request_id, reply_topic)
+        return Request(message, refusal, request_id, reply_topic, stopwatch)
+    return Request(message, command, request_id, reply_topic, stopwatch)
 
 
 def check_deadline(command: Envelope, now: datetime) -> None:
@@ -74,6 +84,17 @@ def reply(
     if topic is not None and topics.is_reply(topic):
         payload = _encoded(request.request_id, outcome, version)
         connection.publish(topic, payload, qos=1, correlation=request.message.correlation)
+
+
+def outcome_of(outcome: Outcome) -> str:
+    """What became of a command, in one word: success, or the code of the refusal."""
+    return SUCCESS if isinstance(outcome, Done) else outcome.code.value
+
+
+def traceparent_of(request: Request[C]) -> str | None:
+    """What its sender was doing, for who follows a request from service to service."""
+    command = request.command
+    return None if isinstance(command, Refusal) else command.traceparent
 
 
 def is_brought_again(earlier: Message, later: Message) -> bool:

@@ -9,6 +9,7 @@ from schemas.errors import ErrorCode
 MEANINGS = {
     # the envelope
     "request_id": "Chosen by the sender, given back in the reply.",
+    "traceparent": "Trace that it belongs to, as the W3C writes it; for traces only.",
     "issued_at": "When it was sent; for the reader of a log.",
     "deadline": "A command that arrives later is refused.",
     "reply_to": "Topic for the reply: `flexfeeder/reply/{client}` or below.",
@@ -218,6 +219,10 @@ CODES = {
     ErrorCode.NOT_JSON: "The payload is not JSON.",
     ErrorCode.TOO_LARGE: "The payload is larger than any valid one.",
     ErrorCode.INVALID_VALUE: "A field is missing, unknown, of another type or out of bounds.",
+    ErrorCode.UNAUTHENTICATED: "REST only: it takes an API key that is in force.",
+    ErrorCode.FORBIDDEN: "REST only: the key has not the role for it, or the page not the origin.",
+    ErrorCode.TOO_MANY_REQUESTS: "REST only: slow down; `Retry-After` says for how long.",
+    ErrorCode.REQUEST_TIMEOUT: "REST only: the body did not come in time.",
     ErrorCode.FEEDER_NOT_FOUND: "There is no such feeder, or the solver is another's.",
     ErrorCode.BUS_NOT_FOUND: "There is no such bus.",
     ErrorCode.LOAD_NOT_FOUND: "The bus has no such load.",

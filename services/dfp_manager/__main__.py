@@ -1,17 +1,22 @@
 """The program manager's process: composes registry, connection and files, and runs them."""
 
+import os
 import sys
 
 from schemas import topics
-from services.bus import BrokerAddress, Connection, Message, Subscription
+from services import scrape
+from services.bus import BrokerAddress, Connection, Subscription
 from services.dfp_manager.manager import Manager
 from services.dfp_manager.registry import Registry
 from services.dfp_manager.reports import Reports
+from services.dfp_manager.telling import Telling
 from services.files import FileWriter
+from services.inbox import Inbox
 from services.logs import configure
 from services.presence import Presence
 from services.process import settings_or_exit, stop_event
 from services.store import store_url
+from services.tracing import tracing_of
 
 INSTANCE = "dfp_manager"
 
@@ -24,14 +29,17 @@ def main() -> int:
     log = configure(settings, INSTANCE)
     stop = stop_event()
     presence = Presence(INSTANCE, INSTANCE)
-    registry = Registry(store_url(settings))
+    tracing = tracing_of(os.environ, INSTANCE, INSTANCE, log)
+    telling = Telling(settings.feeder, log, tracing)
+    scrape.serve_or_exit(settings, log, telling.registry, telling.pulse)
+    registry = Registry(store_url(settings), took=telling.store_took)
     files = FileWriter(settings.results_dir, log)
-    inbox: list[Message] = []
+    inbox = Inbox()
     connection = Connection(
         BrokerAddress.of(settings),
         INSTANCE,
         log=log,
-        on_message=inbox.append,
+        on_message=inbox.put,
         subscriptions=[Subscription(topics.dfp_commands(), qos=1)],
         session=True,
         will=presence.will,
@@ -42,7 +50,7 @@ def main() -> int:
         BrokerAddress.of(settings),
         f"{INSTANCE}-feeders",
         log=log,
-        on_message=inbox.append,
+        on_message=inbox.put,
         subscriptions=[
             Subscription(topics.every_topology(), qos=0),
             Subscription(topics.every_state(), qos=0),
@@ -55,12 +63,15 @@ def main() -> int:
         inbox=inbox,
         presence=presence,
         reports=Reports(files),
+        telling=telling,
         log=log,
     )
     log.info("starting", feeder=settings.feeder)
     manager.run(feeders, stop.is_set)
     registry.close()
     files.close(LAST_WRITES_S)
+    if tracing is not None:
+        tracing.close()
     log.info("stopped")
     return 0
 

@@ -15,7 +15,8 @@ from services.dfp_manager import effect
 from services.dfp_manager.feeders import SILENT_S, Feeder
 from services.dfp_manager.jobs import ANSWER_S, Job
 from services.dfp_manager.reports import Reports
-from services.logs import Log, OncePerTopic
+from services.dfp_manager.telling import Telling
+from services.logs import Log
 from services.outcomes import Done, Outcome
 from services.requests import Request
 
@@ -34,13 +35,20 @@ class Told:
 class Answers:
     """Replies, then acknowledges: what is not answered comes again after a restart."""
 
-    def __init__(self, connection: Connection, acks: InOrder, reports: Reports, log: Log) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        acks: InOrder,
+        reports: Reports,
+        telling: Telling,
+        log: Log,
+    ) -> None:
         self.refused = 0
         self._connection = connection
         self._acks = acks
         self._reports = reports
+        self._telling = telling
         self._log = log
-        self._refusals = OncePerTopic(log, "command_refused")
 
     def finish(self, job: Job, told: Told) -> None:
         """Tell everybody of a job, and answer its sender."""
@@ -57,9 +65,9 @@ class Answers:
         """Reply, and acknowledge the command."""
         if isinstance(outcome, Refusal):
             self.refused += 1
-            self._refusals.warn(request.message.topic, f"{outcome.code}: {outcome.message}")
         requests.reply(self._connection, request, outcome, version)
         self._acks.done(request.message)
+        self._telling.answered(request, outcome, version)
 
     def superseded(self, request: Request[ManagerCommand]) -> None:
         """Acknowledge a command that another one is answered for."""
@@ -95,6 +103,12 @@ def feeder_unknown(feeder_id: str) -> Refusal:
 def store_away() -> Refusal:
     return Refusal.of_field(
         ErrorCode.SERVICE_UNAVAILABLE, "store", "it is away; nothing was changed"
+    )
+
+
+def store_full() -> Refusal:
+    return Refusal.of_field(
+        ErrorCode.SERVICE_UNAVAILABLE, "store", "it takes no writes; nothing was changed"
     )
 
 

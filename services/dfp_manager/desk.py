@@ -2,6 +2,7 @@
 the registry, or refused.
 """
 
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -20,7 +21,7 @@ from services.dfp_manager.handlers import Context, Decision
 from services.dfp_manager.in_force import InForce
 from services.dfp_manager.jobs import ANSWER_S, Job, Waiting
 from services.dfp_manager.programs import FeederPrograms
-from services.dfp_manager.registry import Registry, StoreAway, WriteUnknown
+from services.dfp_manager.registry import Registry, StoreAway, StoreFull, WriteUnknown
 from services.dfp_manager.store_watch import StoreWatch
 from services.requests import Request
 
@@ -45,14 +46,15 @@ class Desk:
         self._waiting = waiting
         self._replies = replies
 
-    def take(self, message: Message, now: float) -> Job | None:
-        """Carry out the command that a message brings.
+    def take(self, message: Message, now: float, arrived_at: float) -> Job | None:
+        """Carry out the command that a message brings; ``arrived_at`` in seconds of
+        ``time.perf_counter``.
 
         Returns what is left to do of it now: nothing where it is refused, or has to wait for the
         store or for the answer to an earlier one.
         """
         self.commands += 1
-        request = requests.read(message, MANAGER_COMMANDS)
+        request = requests.read(message, MANAGER_COMMANDS, arrived_at)
         try:
             if isinstance(request.command, Refusal):
                 raise request.command
@@ -89,6 +91,7 @@ class Desk:
             raise answers.store_away()
         if not self.is_known(feeder):
             raise answers.feeder_unknown(feeder.id)
+        request.stopwatch.enter("store", time.perf_counter())
         is_written = self._write(feeder, attempt)
         if attempt.refusal is not None:
             # One that may be forgotten is not given: it would have to be given again.
@@ -122,12 +125,16 @@ class Desk:
         """
         try:
             self._registry.carry_out(feeder.id, attempt.request_id, attempt.write)
+        except StoreFull as error:
+            self._store.takes_no_writes(error)
+            raise answers.store_full() from None
         except StoreAway as error:
             self._store.lost(error)
             raise answers.store_away() from None
         except WriteUnknown as error:
             self._store.lost(error)
             return False
+        self._store.takes_writes()
         return True
 
     def _is_under_way(
@@ -143,6 +150,7 @@ class Desk:
         if job is None or job.decided is None:
             return False
         attempt.check(job.decided)
+        request.stopwatch.enter("solver", time.perf_counter())
         earlier = job.request
         if earlier is None:
             self._waiting.replace(job, replace(job, request=request, until=now + ANSWER_S))

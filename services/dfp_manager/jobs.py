@@ -102,6 +102,12 @@ class Waiting:
         """Have it wait until the store says whether it was done."""
         self._unknown[job.feeder] = job
 
+    @property
+    def count(self) -> int:
+        """How many have somebody who waits for their answer."""
+        waiting = [job for jobs in self._jobs.values() for job in jobs]
+        return sum(job.request is not None for job in [*waiting, *self._unknown.values()])
+
     def take_settled(self, feeder: str) -> Job | None:
         """The one that waited for the store; it does no more."""
         return self._unknown.pop(feeder, None)

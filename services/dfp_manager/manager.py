@@ -11,7 +11,7 @@ from functools import partial
 
 from schemas import topics
 from services.acks import InOrder
-from services.bus import Connection, Message
+from services.bus import Connection
 from services.dfp_manager import answers, programs
 from services.dfp_manager.answers import Answers
 from services.dfp_manager.desk import Desk
@@ -22,6 +22,8 @@ from services.dfp_manager.notes import Notes
 from services.dfp_manager.registry import Registry
 from services.dfp_manager.reports import Reports
 from services.dfp_manager.store_watch import StoreWatch
+from services.dfp_manager.telling import Sight, Telling
+from services.inbox import Arrived, Inbox
 from services.logs import Log, OncePerTopic
 from services.presence import Presence
 from services.reactor import Reactor
@@ -49,9 +51,10 @@ class Manager:
         feeder: str,
         registry: Registry,
         connection: Connection,
-        inbox: list[Message],
+        inbox: Inbox,
         presence: Presence,
         reports: Reports,
+        telling: Telling,
         log: Log,
     ) -> None:
         self._registry = registry
@@ -59,18 +62,19 @@ class Manager:
         self._inbox = inbox
         self._presence = presence
         self._reports = reports
+        self._telling = telling
         self._log = log
         self._feeders = Feeders(feeder)
         self._store = StoreWatch(registry, presence, connection, log)
         self._in_force = InForce(connection)
         self._acks = InOrder(connection.acknowledge)
-        self._answers = Answers(connection, self._acks, reports, log)
+        self._answers = Answers(connection, self._acks, reports, telling, log)
         self._waiting = Waiting()
         self._notes = Notes()
         self._desk = Desk(
             registry, self._store, self._feeders, self._in_force, self._waiting, self._answers
         )
-        self._early: list[Message] = []
+        self._early: list[Arrived] = []
         """Commands that came before anything was known of the feeder."""
         self._connected_at: float | None = None
         self._unreadable = OncePerTopic(log, "message_unreadable")
@@ -82,9 +86,13 @@ class Manager:
         """
         connection = self._connection
         reactor = Reactor(feeders, connection)
+        sight = Sight(
+            self._registry, self._store, self._feeders, self._waiting, connection, feeders
+        )
         try:
             while not stopping():
                 self._round()
+                self._telling.came_round(time.monotonic(), sight)
                 reactor.poll(LONGEST_WAIT_S)
         finally:
             feeders.close()
@@ -103,30 +111,30 @@ class Manager:
 
     def _round(self) -> None:
         now = time.monotonic()
-        batch = self._inbox[:]
-        self._inbox.clear()
+        batch = self._inbox.take()
         self._store.look(now, partial(self._settled, now))
         with self._connection.together():
-            for message in batch:
-                self._take(message, now)
+            for arrived in batch:
+                self._take(arrived, now)
             if self._early and self._is_settled(now):
                 early, self._early = self._early, []
-                for message in early:
-                    self._take_command(message, now)
+                for arrived in early:
+                    self._take_command(arrived, now)
             self._give_up(now)
             if self._store.is_loaded:
                 self._keep_in_force(now)
         self._notes.write(self._store)
         self._store.beat(now, self.figures)
 
-    def _take(self, message: Message, now: float) -> None:
+    def _take(self, arrived: Arrived, now: float) -> None:
+        message = arrived.message
         self._acks.arrived(message)
         topic = message.topic
         if topic.startswith(_COMMAND):
             if self._early or not self._is_settled(now):
-                self._early.append(message)
+                self._early.append(arrived)
             else:
-                self._take_command(message, now)
+                self._take_command(arrived, now)
             return
         feeder = self._feeders.take(topic, message.payload, now, retained=message.retained)
         if feeder is None:
@@ -147,8 +155,8 @@ class Manager:
         is_known = feeder.buses is not None and not feeder.is_silent(now)
         return is_known or now - self._connected_at > SETTLE_S
 
-    def _take_command(self, message: Message, now: float) -> None:
-        job = self._desk.take(message, now)
+    def _take_command(self, arrived: Arrived, now: float) -> None:
+        job = self._desk.take(arrived.message, now, arrived.at)
         if job is not None:
             self._carried_out(job, now)
 
@@ -163,11 +171,15 @@ class Manager:
     def _carried_out(self, job: Job, now: float) -> None:
         """Answer, or wait for the solver where it has something to show."""
         feeder = self._feeders.get(job.feeder)
+        if job.request is not None:
+            job.request.stopwatch.enter("answer", time.perf_counter())
         if job.revision is None or (feeder.is_silent(now) and not job.executes):
             self._finish(job)
         elif feeder.applied >= job.revision:
             self._finish(job, feeder)
         else:
+            if job.request is not None:
+                job.request.stopwatch.enter("solver", time.perf_counter())
             self._waiting.add(job)
 
     def _finish(self, job: Job, solver: Feeder | None = None) -> None:

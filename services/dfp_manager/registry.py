@@ -7,8 +7,10 @@ that got no answer can be found, or made sure of that it will never be done. Wha
 stays in the store; what is asked for under an id is looked up there, so a start loads none of it.
 """
 
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -30,6 +32,10 @@ MOST_TRIES = 10
 
 class StoreAway(Exception):
     """The store did not answer, or what it holds is no registry. Nothing was changed."""
+
+
+class StoreFull(StoreAway):
+    """The store answers, and takes no writes: it has no room, say. Nothing was changed."""
 
 
 class WriteUnknown(Exception):
@@ -56,13 +62,21 @@ class Write:
 
 
 class Registry:
-    """What the store holds, its programs kept in memory, and the only way to change it."""
+    """What the store holds, its programs kept in memory, and the only way to change it. ``took`` is
+    told how many seconds each look at the store, and each change, takes.
+    """
 
-    def __init__(self, redis_url: str, bounds: Bounds = BOUNDS) -> None:
+    def __init__(
+        self,
+        redis_url: str,
+        bounds: Bounds = BOUNDS,
+        took: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self._store = store.connect(redis_url, TIMEOUT_S)
         self._write = self._store.register_script(layout.WRITE)
         self._settle = self._store.register_script(layout.SETTLE)
         self._bounds = bounds
+        self._took = took
         self._held: dict[str, Held] = {}
         self._unknown: dict[str, Held] = {}
 
@@ -88,7 +102,7 @@ class Registry:
             StoreAway: what is held is then as it was.
 
         """
-        with _Errors():
+        with self._timed(), _Errors():
             members = cast("set[bytes]", self._store.smembers(layout.feeders_key()))
             known = {member.decode() for member in members} | set(self._held)
             feeders = sorted(known - set(self._unknown))
@@ -128,6 +142,12 @@ class Registry:
         """
         if feeder in self._unknown:
             raise StoreAway("it has not said yet whether it did the last write")
+        with self._timed():
+            self._carry_out(feeder, request_id, decide)
+
+    def _carry_out(
+        self, feeder: str, request_id: str | None, decide: Callable[[Found], Write]
+    ) -> None:
         for _ in range(MOST_TRIES):
             # Also finds out that the store is away while nothing has been sent that matters.
             stamp, horizon, decided = self._look_up(feeder, request_id)
@@ -153,7 +173,7 @@ class Registry:
         """
         wanted = self._unknown[feeder]
         args = [wanted.stamp, uuid.uuid4().hex]
-        with _Errors():
+        with self._timed(), _Errors():
             is_done = bool(self._settle(keys=[layout.head_key(feeder)], args=args))
         del self._unknown[feeder]
         if is_done:
@@ -162,6 +182,14 @@ class Registry:
 
     def close(self) -> None:
         self._store.close()
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._took(time.perf_counter() - started)
 
     def _look_up(self, feeder: str, request_id: str | None) -> tuple[str, float, Decided | None]:
         """Stamp and horizon of a feeder, and what a request came to.
@@ -187,7 +215,7 @@ class Registry:
         try:
             is_done = bool(self._write(keys=keys, args=args))
         except redis.ResponseError as error:
-            raise StoreAway(str(error)) from None
+            raise StoreFull(str(error)) from None
         except redis.RedisError as error:
             self._unknown[feeder] = after
             return self._settle_at_once(feeder, error)

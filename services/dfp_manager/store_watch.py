@@ -6,7 +6,7 @@ from collections.abc import Callable
 from services.bus import Connection
 from services.dfp_manager.decided import Decided
 from services.dfp_manager.programs import FeederPrograms
-from services.dfp_manager.registry import Registry, StoreAway, WriteUnknown
+from services.dfp_manager.registry import Registry, StoreAway, StoreFull, WriteUnknown
 from services.logs import Log
 from services.presence import Presence
 
@@ -32,6 +32,7 @@ class StoreWatch:
         self._connection = connection
         self._log = log
         self._is_there: bool | None = None
+        self._is_full = False
         self._look_due = 0.0
 
     @property
@@ -65,6 +66,18 @@ class StoreWatch:
             self._log.warning("store_away", reason=str(error))
             self._presence.farewell(self._connection)
 
+    def takes_no_writes(self, error: Exception) -> None:
+        """The store is there and has no room: say so, once. What it holds can be read."""
+        if not self._is_full:
+            self._is_full = True
+            self._log.warning("store_full", reason=str(error))
+
+    def takes_writes(self) -> None:
+        """It has written, or had nothing to write."""
+        if self._is_full:
+            self._is_full = False
+            self._log.info("store_has_room")
+
     def change(
         self,
         feeder: str,
@@ -76,6 +89,9 @@ class StoreWatch:
             return False
         try:
             self._registry.change(feeder, decide, decided)
+        except StoreFull as error:
+            self.takes_no_writes(error)
+            return False
         except (StoreAway, WriteUnknown) as error:
             self.lost(error)
             return False

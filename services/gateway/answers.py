@@ -7,6 +7,13 @@ from fastapi import Response
 
 from schemas.errors import HTTP_STATUS, Detail, ErrorCode, Refusal
 
+_HEADERS = {
+    ErrorCode.UNAUTHENTICATED: {"www-authenticate": "Bearer"},
+    # What else comes of the body is nobody's next request.
+    ErrorCode.REQUEST_TIMEOUT: {"connection": "close"},
+}
+"""What goes with the answer of a code."""
+
 
 def success(message: str, results: bytes) -> Response:
     """The answer of every success."""
@@ -27,7 +34,7 @@ def error_body(code: ErrorCode, message: str, details: tuple[Detail, ...] = ()) 
 def error(status: int, code: ErrorCode, message: str, details: tuple[Detail, ...] = ()) -> Response:
     """The answer of every error."""
     body = orjson.dumps(error_body(code, message, details))
-    return Response(body, status_code=status, media_type="application/json")
+    return Response(body, status, _HEADERS.get(code), media_type="application/json")
 
 
 def refused(refusal: Refusal) -> Response:

@@ -8,11 +8,16 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
 
 from schemas.errors import ErrorCode, Refusal
 from services.gateway import answers, events, health, programs, reads, writes
+from services.gateway.access import Access
 from services.gateway.bridge import Bridge
+from services.gateway.guard import Guard
+from services.gateway.headers import SecurityHeaders
 from services.gateway.openapi import Documentation
 from services.gateway.streams import Streams
 from services.logs import Log
@@ -21,7 +26,15 @@ DESCRIPTION = """A live digital twin of an electricity distribution feeder.
 
 Every answer is `{"status": "success", "message", "results"}` or
 `{"status": "error", "code", "message", "details"}`. Consumption is positive; powers are in kW and
-kvar, voltages in pu of the bus's base."""
+kvar, voltages in pu of the bus's base.
+
+A gateway that others than its own machine can reach asks for an API key, as
+`Authorization: Bearer ff_...` or as `X-API-Key`. A viewer's may read, an operator's also change a
+feeder and run programs, an admin's also define programs; each operation names the least of the
+roles that it takes."""
+
+CALLERS_HEADERS = ("Authorization", "X-API-Key", "Idempotency-Key", "Prefer", "Content-Type")
+"""What a web page of another origin may say."""
 
 
 def create_app(bridge: Bridge, streams: Streams, log: Log) -> FastAPI:
@@ -81,6 +94,28 @@ def create_app(bridge: Bridge, streams: Streams, log: Log) -> FastAPI:
     app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(Exception, failed)
     return app
+
+
+def guarded(app: ASGIApp, access: Access) -> ASGIApp:
+    """The application behind all that looks at a request first. What is put around it last sees
+    the request first, and the answer last.
+    """
+    app = Guard(
+        app,
+        keys=access.keys,
+        origins=access.origins,
+        rate=access.rate,
+        concurrency=access.concurrency,
+    )
+    if access.origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=access.origins,
+            allow_methods=("GET", "POST", "PUT", "DELETE"),
+            allow_headers=CALLERS_HEADERS,
+            expose_headers=("Retry-After",),
+        )
+    return SecurityHeaders(app)
 
 
 _CODES = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED, 400: ErrorCode.NOT_JSON}

@@ -1,6 +1,7 @@
 """Between the gateway and the broker: states and events in, commands out, replies awaited."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from schemas.errors import Detail, ErrorCode, Refusal
 from services.bus import BrokerAddress, Connection, Message, Subscription
 from services.gateway.driver import Driver
 from services.gateway.newest import HeldState, Newest
+from services.gateway.observed import SEEN, TELL_S, Figures, Seen
 from services.gateway.replies import Replies
 from services.gateway.roster import Roster
 from services.logs import Log
@@ -28,6 +30,10 @@ MANAGER = "dfp_manager"
 
 class Listener(Protocol):
     """Whoever wants to hear of everything that happens on the feeders."""
+
+    @property
+    def count(self) -> int:
+        """For how many it listens."""
 
     def on_state(self, feeder: str, state: HeldState) -> None:
         """A state that is newer than the last."""
@@ -57,8 +63,13 @@ class Bridge:
         self.default_feeder = default_feeder
         self.newest = Newest(listener.on_state)
         self.services = Roster()
+        self.figures = Figures()
+        self._tell_due = 0.0
+        self._awaited = 0
+        self._heard_at: dict[str, float] = {}
+        """When the newest state of each feeder came, in monotonic seconds."""
         self._listener = listener
-        instance = f"gateway-{uuid.uuid4().hex[:12]}"
+        self.instance = instance = f"gateway-{uuid.uuid4().hex[:12]}"
         self._presence = Presence("gateway", instance, transient=True)
         self._replies = Replies(topics.reply(instance))
         self._connection = Connection(
@@ -82,9 +93,26 @@ class Bridge:
         """Keep the connection alive until cancelled."""
         self._loop = asyncio.get_running_loop()
         await self._driver.run(
-            lambda now: self._presence.beat(self._connection, now),
+            self._beat,
             lambda: self._presence.farewell(self._connection),
         )
+
+    def _beat(self, now: float) -> None:
+        self._presence.beat(self._connection, now)
+        self.figures.pulse.beat("" if self.broker_connected else "the broker is not connected")
+        if now >= self._tell_due:
+            self._tell_due = now + TELL_S
+            ages = {feeder: now - self._heard_at.get(feeder, now) for feeder in self.newest.states}
+            self.figures.tell(
+                {
+                    "readers": float(self._listener.count),
+                    "replies_awaited": float(self._awaited),
+                    "broker_connected": float(self.broker_connected),
+                    "reconnects": float(max(0, self._connection.connects - 1)),
+                    "messages_dropped": float(self._connection.dropped),
+                    "state_age_seconds": ages,
+                }
+            )
 
     @property
     def broker_connected(self) -> bool:
@@ -140,16 +168,22 @@ class Bridge:
     async def _ask(
         self, topic: str, feeder: str, body: Mapping[str, Any], request_id: str | None
     ) -> Outcome:
-        request_id = request_id or uuid.uuid4().hex
+        seen = SEEN.get() or Seen()
+        seen.request_id = request_id = request_id or uuid.uuid4().hex
+        self._awaited += 1
         try:
             with self._replies.expect(request_id) as expected:
-                command = _command(body, request_id, expected.topic, datetime.now(UTC))
+                meant = (
+                    body if seen.traceparent is None else {**body, "traceparent": seen.traceparent}
+                )
+                command = _command(meant, request_id, expected.topic, datetime.now(UTC))
                 async with asyncio.timeout(REPLY_TIMEOUT_S):
                     self._connection.publish(topic, command, qos=1)
                     self._driver.watch()
                     reply = _accepted(await expected.reply)
                     version = reply.get("version")
                     state = None if version is None else await self.newest.reached(feeder, version)
+                    seen.version = None if state is None else state.version
         except TimeoutError:
             reason = f"no reply within {REPLY_TIMEOUT_S:g} s"
             raise _ask_again(Refusal(ErrorCode.NO_REPLY, reason), request_id) from None
@@ -157,6 +191,8 @@ class Bridge:
             if refusal.code is ErrorCode.NO_REPLY:
                 raise _ask_again(refusal, request_id) from None
             raise
+        finally:
+            self._awaited -= 1
         buses = tuple(reply.get("buses", ()))
         return Outcome(reply["message"], buses, reply.get("results"), state)
 
@@ -171,7 +207,10 @@ class Bridge:
             return
         kind = topic.rpartition("/")[2]
         if kind == "state":
-            self.newest.take_state(topics.feeder_of(topic), message.payload)
+            feeder = topics.feeder_of(topic)
+            self.newest.take_state(feeder, message.payload)
+            if feeder in self.newest.states:
+                self._heard_at[feeder] = time.monotonic()
         elif kind == "status":
             self._take_status(topics.instance_of(topic), message.payload)
         elif kind == "topology":

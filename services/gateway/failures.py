@@ -1,6 +1,6 @@
 """What the documentation says of each error."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from schemas.errors import HTTP_STATUS, Detail, ErrorCode
@@ -17,7 +17,7 @@ class Meaning(NamedTuple):
     problem: str
 
 
-def failures(codes: Sequence[ErrorCode], schema: dict[str, Any]) -> dict[str, Any]:
+def failures(codes: Iterable[ErrorCode], schema: dict[str, Any]) -> dict[str, Any]:
     """The description of each status that the codes travel as."""
     by_status: dict[int, list[ErrorCode]] = {}
     for code in codes:
@@ -25,6 +25,7 @@ def failures(codes: Sequence[ErrorCode], schema: dict[str, Any]) -> dict[str, An
     return {
         str(status): {
             "description": " ".join(f"`{code.value}`: {MEANINGS[code].words}." for code in found),
+            **_HEADERS.get(status, {}),
             "content": {
                 JSON: {
                     "schema": schema,
@@ -41,6 +42,17 @@ def _example(code: ErrorCode) -> dict[str, Any]:
     return error_body(code, f"{field}: {problem}", (Detail(field=field, problem=problem),))
 
 
+def _header(name: str, description: str, kind: str) -> dict[str, Any]:
+    return {"headers": {name: {"description": description, "schema": {"type": kind}}}}
+
+
+_HEADERS = {
+    401: _header("WWW-Authenticate", "`Bearer`.", "string"),
+    429: _header("Retry-After", "Seconds to wait.", "integer"),
+    503: _header("Retry-After", "Seconds to wait, where too much is under way.", "integer"),
+}
+"""What comes with a status, in the words of OpenAPI."""
+
 MEANINGS = {
     ErrorCode.NOT_JSON: Meaning("the body is not JSON", "message", "Invalid JSON"),
     ErrorCode.TOO_LARGE: Meaning("the body is over 1 MiB", "body", "more than 1048576 bytes"),
@@ -49,6 +61,26 @@ MEANINGS = {
         "has not that phase; `details` names each",
         "factor",
         "Input should be less than or equal to 10",
+    ),
+    ErrorCode.UNAUTHENTICATED: Meaning(
+        "the gateway asks for API keys, and none was given that it takes",
+        "Authorization",
+        "no key that is taken here",
+    ),
+    ErrorCode.FORBIDDEN: Meaning(
+        "the key's role may not do this; or the request comes from a web page of an origin that "
+        "may not, or was addressed to another host",
+        "Authorization",
+        "a viewer may not do this; it takes an operator",
+    ),
+    ErrorCode.TOO_MANY_REQUESTS: Meaning(
+        "more requests than the key may make, or too many without a key that is taken; "
+        "`Retry-After` says when to go on",
+        "Authorization",
+        "more than 500 requests a second",
+    ),
+    ErrorCode.REQUEST_TIMEOUT: Meaning(
+        "the body did not come in time; nothing was changed", "body", "not here within 10 s"
     ),
     ErrorCode.FEEDER_NOT_FOUND: Meaning("no such feeder", "feeder", "there is no feeder 'ieee9'"),
     ErrorCode.BUS_NOT_FOUND: Meaning("no such bus", "bus_name", "there is no bus '9999'"),

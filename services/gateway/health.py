@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import orjson
 from fastapi import Request, Response
+from prometheus_client import generate_latest
 
 from schemas.errors import Detail, ErrorCode, Refusal
 from services.gateway import metrics
@@ -65,7 +66,9 @@ def _install_readyz(routes: Documentation, bridge: Bridge) -> None:
 
 def _install_metrics(routes: Documentation, bridge: Bridge, streams: Streams) -> None:
     async def get_metrics(_request: Request) -> Response:
-        return Response(metrics.rendered(_samples(bridge, streams)), media_type=metrics.MEDIA_TYPE)
+        heard = metrics.rendered(_samples(bridge, streams))
+        own = generate_latest(bridge.figures.registry).decode()
+        return Response(heard + own, media_type=metrics.MEDIA_TYPE)
 
     operation = Operation(
         tag=TAG,
@@ -73,7 +76,7 @@ def _install_metrics(routes: Documentation, bridge: Bridge, streams: Streams) ->
         description=(
             "What each service says of itself in its heartbeat, as "
             "`flexfeeder_{service}_{figure}`; `flexfeeder_service_online` and "
-            "`flexfeeder_broker_connected` are 1 or 0."
+            "`flexfeeder_broker_connected` are 1 or 0. Beside them the gateway's own figures."
         ),
         media_type="text/plain",
         example=metrics.rendered([Sample("flexfeeder_broker_connected", {}, 1)]),

@@ -2,6 +2,7 @@
 that it means, and the id under which it is to be remembered.
 """
 
+import asyncio
 from typing import TypeVar
 
 from fastapi import Request
@@ -18,16 +19,25 @@ from services.gateway.bridge import Bridge
 LARGEST_BODY = 1 << 20
 """Bytes of a request body that are read."""
 
+BODY_PATIENCE_S = 10.0
+"""How long a body may take to come; so long may a slow one keep others from being served."""
+
 T = TypeVar("T")
 
 
 async def read_body(request: Request) -> bytes:
-    """The request's body, read no further than allowed."""
+    """The request's body, read no further and no longer than allowed."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST_BODY:
-            raise Refusal.of_field(ErrorCode.TOO_LARGE, "body", f"more than {LARGEST_BODY} bytes")
+    try:
+        async with asyncio.timeout(BODY_PATIENCE_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > LARGEST_BODY:
+                    problem = f"more than {LARGEST_BODY} bytes"
+                    raise Refusal.of_field(ErrorCode.TOO_LARGE, "body", problem)
+    except TimeoutError:
+        problem = f"not here within {BODY_PATIENCE_S:g} s"
+        raise Refusal.of_field(ErrorCode.REQUEST_TIMEOUT, "body", problem) from None
     return bytes(body)
 
 

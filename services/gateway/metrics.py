@@ -9,6 +9,9 @@ from schemas.topics import is_name
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+OWN = "flexfeeder_gateway_"
+"""How the gateway's own figures begin."""
+
 _FIGURE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 
 
@@ -22,14 +25,16 @@ class Sample(NamedTuple):
 
 def figures(instance: str, status: ServiceStatus) -> Iterable[Sample]:
     """What a service says of itself, as ``flexfeeder_{service}_{figure}``; what has no proper name
-    is left out.
+    is left out, and so is what bears a name of the gateway's own figures.
     """
     labels = {"instance": instance}
     if status.feeder is not None and is_name(status.feeder):
         labels["feeder"] = status.feeder
     for name, value in status.figures.items():
-        if _FIGURE.match(status.service) and _FIGURE.match(name):
-            yield Sample(f"flexfeeder_{status.service}_{name}", labels, value)
+        metric = f"flexfeeder_{status.service}_{name}"
+        is_proper = _FIGURE.match(status.service) and _FIGURE.match(name)
+        if is_proper and not metric.startswith(OWN):
+            yield Sample(metric, labels, value)
 
 
 def rendered(samples: Iterable[Sample]) -> str:

@@ -5,7 +5,7 @@ in their place is made of the same models that check the bodies, and that tests 
 against.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from schemas.errors import ErrorCode
 from schemas.wire import NAME_PATTERN
 from services.gateway.failures import JSON, failures
 from services.gateway.keys import HEADER, LONGEST_KEY
+from services.gateway.policy import role_needed
 from services.gateway.results import Failure, Success
 from services.once import MOST_REMEMBERED
 
@@ -36,11 +37,34 @@ WRITE_ERRORS = (
     *ASK_ERRORS,
     ErrorCode.NOT_JSON,
     ErrorCode.TOO_LARGE,
+    ErrorCode.REQUEST_TIMEOUT,
     ErrorCode.REQUEST_IN_PROGRESS,
     ErrorCode.REQUEST_ID_REUSED,
     ErrorCode.REQUEST_TOO_OLD,
 )
 """What any write may be refused for."""
+
+GUARD_ERRORS = (
+    ErrorCode.UNAUTHENTICATED,
+    ErrorCode.FORBIDDEN,
+    ErrorCode.TOO_MANY_REQUESTS,
+    ErrorCode.SERVICE_UNAVAILABLE,
+)
+"""What anything may be refused for that is not open to everybody."""
+
+SECURITY_SCHEMES = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, as `flexfeeder keys add` prints it.",
+    },
+    "api_key": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "The same, for whoever cannot set `Authorization`.",
+    },
+}
 
 _Key = tuple[str, str, str]
 """Path, method, and the part of the operation that a schema is for."""
@@ -171,14 +195,18 @@ class Documentation:
                 described["parameters"] = list(operation.parameters)
             if operation.body is not None:
                 described["requestBody"] = _request_body(operation, schemas[path, method, "body"])
+            errors: Iterable[ErrorCode] = operation.errors
+            if (role := role_needed(method.upper(), path)) is not None:
+                errors = dict.fromkeys((*errors, *GUARD_ERRORS))
+                described["security"] = [{}, *({name: [role]} for name in SECURITY_SCHEMES)]
             described["responses"] = {
                 "200": {
                     "description": operation.summary,
                     "content": {operation.media_type: _success(operation, schemas, path, method)},
                 },
-                **failures(operation.errors, schemas[_FAILURE]),
+                **failures(errors, schemas[_FAILURE]),
             }
-        document["components"] = {"schemas": components}
+        document["components"] = {"schemas": components, "securitySchemes": SECURITY_SCHEMES}
         return document
 
     def _schemas(self) -> tuple[dict[_Key, Any], dict[str, Any]]:

@@ -5,6 +5,7 @@ to the broker.
 """
 
 import gc
+import os
 import sys
 import threading
 import time
@@ -13,9 +14,12 @@ from functools import partial
 
 from schemas import topics
 from schemas.wire import canonical
+from services import scrape
 from services.bus import BrokerAddress, Connection, Message, Subscription
 from services.files import FileWriter
+from services.inbox import Inbox
 from services.logs import Log, configure
+from services.metrics import Pulse
 from services.once import Once
 from services.presence import Presence
 from services.probe import Probe
@@ -40,10 +44,12 @@ from services.solver.journal import (
 from services.solver.owner import Broken, Owner
 from services.solver.recovery import Recovered, Unrecoverable
 from services.solver.reports import Reports
+from services.solver.telling import Sight, Telling
 from services.solver.topology import topology
 from services.solver.twin import Twin
 from services.solver.watchdog import Watchdog
 from services.store import store_url
+from services.tracing import tracing_of
 
 TAKE_EVERY_S = 0.05
 """How often a standby looks whether the feeder has lost its owner."""
@@ -52,15 +58,27 @@ TAKE_EVERY_S = 0.05
 def main() -> int:
     settings = settings_or_exit()
     log = configure(settings, "solver")
+    feeder_id = canonical(settings.feeder)
+    tracing = tracing_of(os.environ, "solver", f"solver-{feeder_id}", log)
+    telling = Telling(feeder_id, log, tracing)
+    scrape.serve_or_exit(settings, log, telling.registry, telling.pulse)
     try:
-        feeder = Feeder.load(settings.feeders_dir, canonical(settings.feeder))
+        return _run(settings, feeder_id, telling, log)
+    finally:
+        if tracing is not None:
+            tracing.close()
+
+
+def _run(settings: Settings, feeder_id: str, telling: Telling, log: Log) -> int:
+    try:
+        feeder = Feeder.load(settings.feeders_dir, feeder_id)
         engine = Engine(feeder)
     except FeederError as error:
         log.error("feeder_refused", feeder=settings.feeder, problems=error.problems)
         print(error, file=sys.stderr)
         return EXIT_BAD_INPUT
     try:
-        _Solver(settings, feeder, engine, log).run(stop_event())
+        _Solver(settings, feeder, engine, telling, log).run(stop_event())
     except Unrecoverable as unreadable:
         log.error("journal_unreadable", reason=str(unreadable))
         return EXIT_BAD_INPUT
@@ -74,10 +92,13 @@ def main() -> int:
 class _Solver:
     """Composes everything around one feeder."""
 
-    def __init__(self, settings: Settings, feeder: Feeder, engine: Engine, log: Log) -> None:
+    def __init__(
+        self, settings: Settings, feeder: Feeder, engine: Engine, telling: Telling, log: Log
+    ) -> None:
         self._settings = settings
         self._feeder = feeder
         self._engine = engine
+        self._telling = telling
         self._log = log
         self._journal = Journal(store_url(settings), feeder.id)
 
@@ -97,7 +118,7 @@ class _Solver:
         self._log.info(
             "starting", feeder=self._feeder.id, fence=self._journal.fence, engine=version()
         )
-        came_round = _CameRound(self._journal)
+        came_round = _CameRound(self._journal, self._telling.pulse)
         came_round()
         twin, once = Twin(self._feeder, self._engine), Once()
         probe = Probe(store_url(self._settings))
@@ -130,9 +151,11 @@ class _Solver:
                 if said != "store_away":
                     said = "store_away"
                     self._log.warning(said, reason=str(error))
+                self._telling.pulse.beat("the store is away")
             else:
                 if taken:
                     return taken
+                self._telling.pulse.beat()
                 if said != "standby" and time.monotonic() > standby_from:
                     said = "standby"
                     self._log.info(said, feeder=self._feeder.id, reason="it has an owner")
@@ -147,12 +170,12 @@ class _Solver:
         name = f"solver-{feeder}"
         presence = Presence("solver", name, feeder)
         address = BrokerAddress.of(self._settings)
-        inbox: list[Message] = []
+        inbox = Inbox()
         commands = Connection(
             address,
             name,
             log=log,
-            on_message=inbox.append,
+            on_message=inbox.put,
             subscriptions=[
                 Subscription(topics.commands(feeder), qos=1),
                 Subscription(topics.adjustments(feeder), qos=1),
@@ -172,6 +195,7 @@ class _Solver:
             presence=presence,
             commands=commands,
             inbox=inbox,
+            telling=self._telling,
             fence=self._journal.fence,
             solve_hz=self._settings.solve_hz,
             log=log,
@@ -204,22 +228,26 @@ class _Solver:
                 Subscription(presence.topic, qos=0),
             ],
         )
+        sight = Sight(self._journal.fence, twin, custody, intake, commands, readings)
+        self._telling.serves(sight)
         wiring = topology(self._feeder, self._engine.circuit).model_dump_json().encode()
         commands.retain(topics.topology(feeder), wiring, qos=1)
         return owner, readings
 
 
 class _CameRound:
-    """Keeps watchdog and lease quiet while a long recovery goes on."""
+    """Keeps watchdog and lease quiet, and whoever asks, while a long recovery goes on."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, pulse: Pulse) -> None:
         self._journal = journal
+        self._pulse = pulse
         self._watchdog = Watchdog()
         self._renew_due = 0.0
 
     def __call__(self) -> None:
         now = time.monotonic()
         self._watchdog.arm(now)
+        self._pulse.beat("recovering")
         if now >= self._renew_due:
             self._renew_due = now + RENEW_S
             with suppress(StoreAway):

@@ -1,5 +1,6 @@
 """The long part of a state, buses and transformers: text that rarely changes, around figures."""
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -110,6 +111,17 @@ class Body:
         self._generation[1, columns] = kw
         self._say(
             self._generator_said, self._bus_of_generator, rows, sources, held_by, not_following
+        )
+
+    def held_kw(self) -> tuple[float, float]:
+        """What programs and relief hold back, in kW: of what loads and devices ask for, and of what
+        generators could produce.
+        """
+        demand_kw, set_kw = self._demand[0], self._demand[1]
+        available_kw, let_through_kw = self._generation
+        return (
+            _held_kw(demand_kw, set_kw, self._said),
+            _held_kw(available_kw, let_through_kw, self._generator_said),
         )
 
     def set_programs(
@@ -259,6 +271,13 @@ def _rated(config: FeederConfig, circuit: Circuit) -> list[Rated]:
         for t in circuit.transformers
         if not t.regulates
     ]
+
+
+def _held_kw(asked_kw: Floats, set_kw: Floats, said: Sequence[_Said]) -> float:
+    """What is missing of the kW that are asked for, over the rows that are held."""
+    missing = asked_kw - set_kw
+    rows = np.flatnonzero(missing > 0.0).tolist()
+    return math.fsum(float(missing[row]) for row in rows if said[row][1])
 
 
 def _put(values: list[Any], row: int, value: Any) -> None:

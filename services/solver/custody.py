@@ -21,6 +21,7 @@ from services.solver.journal import (
     StoreAway,
     WriteUnknown,
 )
+from services.stopwatch import Interval
 
 RENEW_S = LEASE_MS / 4000
 """How often the lease is renewed where no write does it."""
@@ -75,6 +76,8 @@ class Custody:
         """What is to be remembered of them."""
         self._has_news = False
         """Something has changed since the snapshot, and be it a reading."""
+        self.wrote = Interval(0.0, 0.0)
+        """When the last batch was written, or was not."""
         self.figures = {"journal_calls": 0.0, "snapshots": 0.0, "snapshot_ms": 0.0}
 
     def inherit(self, requests: Sequence[Remembered], count: int) -> None:
@@ -96,6 +99,7 @@ class Custody:
             LeaseLost: somebody else owns the feeder now.
 
         """
+        started = time.perf_counter()
         try:
             self._journal.append([entries.encode(entry) for entry in batch])
         except StoreAway as error:
@@ -108,6 +112,8 @@ class Custody:
             self._is_unsettled = True
             self._away(error)
             return Written.UNKNOWN
+        finally:
+            self.wrote = Interval(started, time.perf_counter())
         self.note(batch)
         self._renew_due = 0.0  # what is in flight is to be so no longer than it takes to solve
         return Written.DONE

@@ -197,7 +197,8 @@ class Demand:
             at = -math.inf
         else:
             at = arrived_at
-        if at < found.reading_at:
+        # One from further ahead was stamped by a clock that has been put right since.
+        if at < found.reading_at <= arrived_at + FUTURE_LIMIT_S:
             return ReadingOutcome.STALE
         found.read(reading, at, arrived_at)
         self._watch(found)

@@ -13,7 +13,7 @@ from schemas.errors import ErrorCode, Refusal
 from schemas.loads import RunSimulation
 from services import outcomes, requests
 from services.bus import Message
-from services.logs import Log, OncePerTopic
+from services.logs import Log
 from services.once import Once
 from services.outcomes import Done, Outcome
 from services.requests import Request
@@ -22,7 +22,7 @@ from services.solver.demand import Demand
 from services.solver.entries import Decided
 
 STORE_AWAY = Refusal.of_field(
-    ErrorCode.SERVICE_UNAVAILABLE, "store", "it is away; nothing was changed"
+    ErrorCode.SERVICE_UNAVAILABLE, "store", "it is away, or takes no writes; nothing was changed"
 )
 
 IN_PROGRESS = Refusal.of_field(
@@ -45,6 +45,8 @@ class Decision:
     outcome: Outcome
     entry: Decided | None = None
     is_new: bool = False
+    is_told: bool = False
+    """Its sender has been told that nobody knows yet."""
 
     @property
     def takes_effect(self) -> bool:
@@ -68,7 +70,6 @@ class Desk:
         self._demand = demand
         self._once = once
         self._log = log
-        self._refusals = OncePerTopic(log, "command_refused")
 
     def decide(
         self,
@@ -77,20 +78,20 @@ class Desk:
         *,
         may_write: bool,
         in_progress: Container[str | None] = (),
+        arrived_at: float = 0.0,
     ) -> Decision:
         """Decide the command that a message brings; ``in_progress`` are ids of requests that were
-        decided already, and of which nobody knows yet whether they are written.
+        decided already, and of which nobody knows yet whether they are written; ``arrived_at`` in
+        seconds of ``time.perf_counter``.
         """
-        request = requests.read(message, SOLVER_COMMANDS)
+        request = requests.read(message, SOLVER_COMMANDS, arrived_at)
         self.commands += 1
         try:
             decision = self._decided(request, now, may_write, in_progress)
         except Refusal as refusal:
             decision = Decision(request, refusal)
-        outcome = decision.outcome
-        if isinstance(outcome, Refusal):
+        if isinstance(decision.outcome, Refusal):
             self.refused += 1
-            self._refusals.warn(message.topic, f"{outcome.code}: {outcome.message}")
         return decision
 
     def _decided(

@@ -1,5 +1,6 @@
 """Readings, from message to demand: read, checked, folded, counted."""
 
+import logging
 from collections import Counter
 
 from pydantic import TypeAdapter, ValidationError
@@ -17,6 +18,9 @@ LARGEST_READING = 1 << 16
 LARGEST_BATCH = 4 << 20
 """Bytes of a batch of readings that are still read."""
 
+OUTCOMES = (*(str(outcome) for outcome in ReadingOutcome), "topic", "too_large", "invalid")
+"""What may become of a reading, or of a message that holds none."""
+
 _READING = TypeAdapter(Reading)
 _BATCH = TypeAdapter(ReadingBatch)
 
@@ -30,11 +34,22 @@ class Intake:
     def __init__(self, feeder: str, demand: Demand, log: Log) -> None:
         self.outcomes: Counter[str] = Counter()
         self._demand = demand
-        self._log = OncePerTopic(log, "reading_refused")
+        self._refusals = OncePerTopic(log, "reading_refused")
+        self._log = log.bind()
+        self._tells_all = self._log.is_enabled_for(logging.DEBUG)
         self._batch_topic = topics.meters(feeder)
 
     def take(self, message: Message, arrived_at: float) -> None:
         """Fold what a message says; ``arrived_at`` in epoch seconds."""
+        before = self.outcomes.copy() if self._tells_all else None
+        self._take(message, arrived_at)
+        if before is not None:
+            became = {str(outcome): n for outcome, n in (self.outcomes - before).items()}
+            self._log.debug(
+                "reading", topic=message.topic[:200], retained=message.retained, outcomes=became
+            )
+
+    def _take(self, message: Message, arrived_at: float) -> None:
         if message.topic == self._batch_topic:
             self._take_batch(message, arrived_at)
         else:
@@ -83,4 +98,4 @@ class Intake:
 
     def _refused(self, reason: str, topic: str, problem: str) -> None:
         self.outcomes[reason] += 1
-        self._log.warn(topic, problem)
+        self._refusals.warn(topic, problem)

@@ -95,7 +95,7 @@ class Ledger:
         self._give_up_at = float("inf")
         told = [_refused(decision, STORE_SILENT) for decision in self._open]
         self._open = [
-            replace(decision, request=replace(decision.request, reply_topic=None))
+            replace(decision, request=replace(decision.request, reply_topic=None), is_told=True)
             for decision in self._open
         ]
         return told

@@ -22,6 +22,7 @@ from schemas.state import VERSIONS_PER_FENCE
 from services import requests
 from services.acks import InOrder
 from services.bus import Connection, Message
+from services.inbox import Arrived, Inbox
 from services.logs import Log, OncePerTopic
 from services.presence import Presence
 from services.reactor import Reactor
@@ -30,8 +31,10 @@ from services.solver.desk import Decision, Desk
 from services.solver.herald import Herald
 from services.solver.intake import Intake
 from services.solver.ledger import Ledger
+from services.solver.telling import Telling
 from services.solver.twin import Cycle, Twin
 from services.solver.watchdog import Watchdog
+from services.stopwatch import Interval
 
 REPUBLISH_S = 1.0
 """The state goes out at least this often, so that a lost message heals."""
@@ -63,7 +66,7 @@ class Broken(Exception):
 class Owner:
     """Owns one feeder for as long as :meth:`run` runs.
 
-    ``inbox`` is where the commands connection puts its messages.
+    ``inbox`` is where the commands connection puts its messages; ``telling`` hears what is done.
     """
 
     def __init__(
@@ -77,7 +80,8 @@ class Owner:
         herald: Callable[[Callable[[], bytes]], Herald],
         presence: Presence,
         commands: Connection,
-        inbox: list[Message],
+        inbox: Inbox,
+        telling: Telling,
         fence: int,
         solve_hz: float,
         log: Log,
@@ -91,6 +95,7 @@ class Owner:
         self._presence = presence
         self._commands = commands
         self._inbox = inbox
+        self._telling = telling
         self._acks = InOrder(commands.acknowledge)
         self._watchdog = Watchdog()
         self._version = fence * VERSIONS_PER_FENCE
@@ -131,7 +136,9 @@ class Owner:
         farewell: Callable[[], None] = partial(self._presence.farewell, commands)
         try:
             while not stopping():
-                self._watchdog.arm(time.monotonic())
+                now = time.monotonic()
+                self._watchdog.arm(now)
+                self._telling.came_round(now, self._version)
                 settled = self._custody.beat(time.monotonic())
                 reactor.poll(self._wait())
                 self._is_announced = self._is_announced or readings.subscribed
@@ -191,7 +198,9 @@ class Owner:
         self._figures["cycles"] += 1
         self._figures["solves"] += cycle.solves
         self._cycle = cycle
-        taken = time.perf_counter() - started
+        ended = time.perf_counter()
+        self._telling.cycled(cycle, Interval(started, ended))
+        taken = ended - started
         self._figures["cycle_ms"] = round(1000 * taken, 3)
         if cycle.converged != self._converged:
             self._converged = cycle.converged
@@ -207,11 +216,12 @@ class Owner:
 
     def _round(self, settled: bool | None) -> None:
         """``settled`` says what became of a batch of unknown fate, once that is known."""
-        now = time.monotonic()
-        batch = self._inbox[:]
-        self._inbox.clear()
+        now, began = time.monotonic(), time.perf_counter()
+        arrived = self._inbox.take()
+        batch = [each.message for each in arrived]
+        self._telling.took(len(batch))
         decided = self._ledger.settle(is_written=settled) if settled is not None else []
-        new, adjustments = self._take(batch)
+        new, adjustments = self._take(arrived)
         if not all(decision.is_told_apart for decision in new):
             # What the broker would bring again cannot be told from a second command like it: it
             # is not to come again once it is written.
@@ -227,6 +237,7 @@ class Owner:
                 requests.reply(self._commands, decision.request, decision.outcome, self._version)
             self._acknowledge([decision.request.message for decision in decided])
             self._acknowledge([each for each in batch if each.topic == self._adjustments_topic])
+        self._telling.answered(decided, began, self._version)
         if now >= self._lapse_due:
             self._lapse_due = now + LAPSE_S
             self._twin.demand.lapse(time.time())
@@ -255,20 +266,25 @@ class Owner:
         elif now >= self._republish_due:
             self._publish()
 
-    def _take(self, batch: Sequence[Message]) -> tuple[list[Decision], list[Adjustments]]:
+    def _take(self, batch: Sequence[Arrived]) -> tuple[list[Decision], list[Adjustments]]:
         """Decide what has arrived: commands, and adjustments that are newer than those in force."""
         now = datetime.now(UTC)
         decided: list[Decision] = []
         adjustments: list[Adjustments] = []
         in_progress = self._ledger.in_progress
-        for message in batch:
+        for message, at in batch:
             self._acks.arrived(message)
             if self._ledger.adopt(message):
                 continue
             if message.topic != self._adjustments_topic:
-                may_write = self._custody.is_writable
                 decided.append(
-                    self._desk.decide(message, now, may_write=may_write, in_progress=in_progress)
+                    self._desk.decide(
+                        message,
+                        now,
+                        may_write=self._custody.is_writable,
+                        in_progress=in_progress,
+                        arrived_at=at,
+                    )
                 )
             elif (read := self._read_adjustments(message)) is not None:
                 adjustments.append(read)

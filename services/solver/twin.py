@@ -4,6 +4,8 @@ Everything but messages: what comes in goes to :attr:`Twin.demand`, and each :me
 gives what is to be published.
 """
 
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +36,7 @@ from services.solver.relief import (
 )
 from services.solver.setpoints import Setpoints
 from services.solver.solution import Positions
+from services.solver.standing import Standing, standing
 from services.solver.zones import Zones
 
 LONGEST_CAUSE = 500
@@ -47,6 +50,8 @@ class Cycle:
     state: bytes
     converged: bool
     solves: int
+    solve_s: float
+    """Seconds that all of them took."""
     relieved: frozenset[str]
     """Names of the zones that relief acts on."""
     actions: tuple[str, ...]
@@ -89,6 +94,8 @@ class Twin:
         """What has changed since it was last shown, by row; likewise the generators."""
         self._touched_generators: dict[int, GenerationInForce] = {}
         self._solution = engine.blank()
+        self._solve_s = 0.0
+        """Seconds that the solves of the cycle have taken so far."""
         self._since = ""
         """What had changed when it stopped converging; empty while it converges."""
 
@@ -151,6 +158,7 @@ class Twin:
         have changed since the last cycle.
         """
         self._follow_placements()
+        self._solve_s = 0.0
         relief = relieve(self._limits, self._elements, self._held, self._solve)
         self._held = relief.held
         if not self._solution.converged and not self._since:
@@ -173,6 +181,7 @@ class Twin:
             state,
             self._solution.converged,
             relief.solves,
+            self._solve_s,
             relieved,
             relief.actions,
             bool(relief.over),
@@ -181,6 +190,17 @@ class Twin:
     def take_alerts(self, now: float) -> list[tuple[AlertEvent, Finding]]:
         """The alerts that begin or end by the newest state; ``now`` in seconds of any clock."""
         return self._alerts.update(self.findings, now)
+
+    def standing(self) -> Standing:
+        """How the feeder stands by the newest cycle."""
+        return standing(self._solution, self.findings, *self._document.body.held_kw())
+
+    def oldest_reading_s(self, now: float) -> float | None:
+        """Age of the oldest of the newest readings; None where there is none, or nobody knows.
+        ``now`` in epoch seconds.
+        """
+        oldest = self.demand.oldest_reading_at()
+        return now - oldest if oldest is not None and math.isfinite(oldest) else None
 
     def _hold_to_json(self, zone: int, hold: Hold) -> list[Any]:
         of_row = self.demand.generator if hold.exporting else self.demand.consumer
@@ -220,7 +240,9 @@ class Twin:
         """Solve with these caps of relief in force."""
         self.demand.relieve(_unnamed(caps.loads), _unnamed(caps.generators))
         self._take_changed()
+        started = time.perf_counter()
         solution = self._solution = self._engine.solve(controls=controls)
+        self._solve_s += time.perf_counter() - started
         return Measured(
             converged=solution.converged,
             zone_kva=self._zones.loading(

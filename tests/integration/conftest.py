@@ -1,9 +1,12 @@
 """Running systems for the tests that do not disturb each other: one a broker, one at a time."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import httpx
 import pytest
+from containers import engine
+from containers.servers import servers
 from support import FEEDERS, loads, pids, results
 
 from flexfeeder.testing import MOSQUITTO, System, system
@@ -17,18 +20,28 @@ BROKERS = [
 ]
 
 
+SYSTEMS = [*BROKERS, pytest.param("mosquitto-in-containers", marks=engine.needed())]
+"""What a whole system runs on: the embedded broker and store, Mosquitto and the embedded store, or
+Mosquitto and Redis in containers.
+"""
+
+
 @pytest.fixture(params=BROKERS)
 def broker_kind(request: pytest.FixtureRequest) -> str:
     """Which broker a test starts for itself."""
     return str(request.param)
 
 
-@pytest.fixture(scope="session", params=BROKERS)
+@pytest.fixture(scope="session", params=SYSTEMS)
 def running(request: pytest.FixtureRequest) -> Iterator[System]:
     """A whole system without meters."""
-    on_mosquitto = request.param == "mosquitto"
-    with system(on_mosquitto=on_mosquitto, feeders_dir=FEEDERS) as started:
-        yield started
+    with ExitStack() as stack:
+        env = {}
+        if request.param == "mosquitto-in-containers":
+            engine.sweep()
+            env = stack.enter_context(servers()).env
+        on_mosquitto = request.param == "mosquitto"
+        yield stack.enter_context(system(on_mosquitto=on_mosquitto, env=env, feeders_dir=FEEDERS))
 
 
 @pytest.fixture

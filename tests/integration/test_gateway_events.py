@@ -107,7 +107,7 @@ def calling(gateway: Gateway, buffer: int = 1 << 16) -> Iterator[socket.socket]:
         caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         caller.settimeout(10)
         caller.connect(("127.0.0.1", gateway.port))
-        caller.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        caller.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert caller.recv(12) == b"HTTP/1.1 200"
         yield caller
 

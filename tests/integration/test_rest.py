@@ -562,7 +562,7 @@ class TestBadInput:
             b"\x00\xff" * 500 + b"\r\n\r\n",
             b"POST /run_simulation HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
             b"GET / HTTP/9.9\r\n\r\n",
-            b"POST /run_simulation HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
+            b"POST /run_simulation HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{",
         ],
         ids=["binary", "negative length", "no such protocol", "gone before the end"],
     )

@@ -221,7 +221,7 @@ def test_whatever_asks_a_service_may_go_unanswered(document: Json) -> None:
 def test_whatever_takes_a_body_may_be_refused_for_it(document: Json) -> None:
     for _, path, operation in operations(document):
         takes = "requestBody" in operation
-        assert ({"400", "413"} <= set(operation["responses"])) == takes, path
+        assert ({"400", "408", "413"} <= set(operation["responses"])) == takes, path
 
 
 def test_each_feeder_may_be_named_in_the_query(document: Json) -> None:
@@ -230,6 +230,22 @@ def test_each_feeder_may_be_named_in_the_query(document: Json) -> None:
     for _, path, operation in operations(document):
         named = [p["name"] for p in operation.get("parameters", []) if p["in"] == "query"]
         assert named == ([] if path in without else ["feeder"]), path
+
+
+def test_whatever_is_not_open_takes_a_key_where_keys_are_asked_for(document: Json) -> None:
+    """Or none, where they are not; and it says which role, and what becomes of others."""
+    assert set(document["components"]["securitySchemes"]) == {"bearer", "api_key"}
+    admins = {"/register_dfp", "/update_dfp", "/delete_dfp"}
+    for method, path, operation in operations(document):
+        if path in {"/healthz", "/readyz"}:
+            assert "security" not in operation
+            assert not {"401", "403", "429"} & set(operation["responses"])
+            continue
+        role = "viewer" if method == "get" else "admin" if path in admins else "operator"
+        assert operation["security"] == [{}, {"bearer": [role]}, {"api_key": [role]}], path
+        assert {"401", "403", "429", "503"} <= set(operation["responses"]), path
+        assert "WWW-Authenticate" in operation["responses"]["401"]["headers"]
+        assert "Retry-After" in operation["responses"]["429"]["headers"]
 
 
 def test_every_code_that_a_caller_may_meet_is_explained(document: Json) -> None:

@@ -1,0 +1,314 @@
+"""The composed system: brought up whole, used as it is documented, killed, backed up, and taken
+down.
+"""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import paho.mqtt.client as paho
+import pytest
+from support import results
+
+from containers import deployment, engine
+from containers.deployment import OURS, SERVICES, Deployment
+from flexfeeder.testing import wait_until
+
+REPLAY = deployment.ROOT / "docs" / "replay.sh"
+GENERATOR = {"bus_name": "1", "kw": 50.0}
+PROGRAM = {"name": "evening", "min_power_kw": 100.0, "target_pf": 0.95}
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """One system for all of them: it takes a while to build and to start."""
+    with deployment.deployment(tmp_path_factory.mktemp("secrets")) as made:
+        yield made
+
+
+@pytest.fixture
+def http(deployed: Deployment) -> Iterator[httpx.Client]:
+    """Its administrator, once everything is there."""
+    wait_until(deployed.is_ready, "the system is ready", timeout_s=30, every_s=0.1)
+    with deployed.http() as client:
+        yield client
+
+
+def generators(http: httpx.Client) -> list[str]:
+    found: Any = results(http.get("/buses/1"))
+    return [each["name"] for each in found["generators"]]
+
+
+def kill(deployed: Deployment, service: str) -> None:
+    """Kill -9 of its first process: unlike `docker kill`, nobody has asked for that."""
+    state = deployment.details(deployed.project.container(service))["State"]
+    os.kill(state["Pid"], signal.SIGKILL)
+
+
+def test_every_call_of_the_documented_table_is_answered(
+    deployed: Deployment, http: httpx.Client
+) -> None:
+    done = subprocess.run(
+        ["bash", str(REPLAY), deployed.url],
+        env={**os.environ, "FLEXFEEDER_API_KEY": deployed.key},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    statuses = re.findall(r"^  (\d{3}) ", done.stdout, flags=re.MULTILINE)
+    assert len(statuses) > 25
+    assert set(statuses) == {"200"}
+    assert deployed.key not in done.stdout
+
+
+def test_nobody_is_let_in_without_a_key(deployed: Deployment, http: httpx.Client) -> None:
+    assert httpx.get(f"{deployed.url}/get_state").status_code == 401
+    guess = {"Authorization": "Bearer ff_00000000_guess"}
+    assert httpx.post(f"{deployed.url}/run_simulation", headers=guess).status_code == 401
+    assert httpx.get(f"{deployed.url}/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_container_has_no_more_rights_than_it_needs(deployed: Deployment, service: str) -> None:
+    found = deployment.details(deployed.project.container(service))
+    host = found["HostConfig"]
+    assert host["ReadonlyRootfs"]
+    assert host["CapDrop"] == ["ALL"]
+    assert "no-new-privileges:true" in host["SecurityOpt"]
+    assert found["Config"]["User"] not in {"", "0", "root"}
+    assert host["Memory"] > 0
+    published = [each for ports in host["PortBindings"].values() for each in ports]
+    assert {each["HostIp"] for each in published} <= {"127.0.0.1"}
+    assert bool(published) == (service in {"broker", "gateway"})
+
+
+def test_no_secret_is_in_an_image_an_environment_or_a_log(
+    deployed: Deployment, http: httpx.Client
+) -> None:
+    assert http.get("/get_state").status_code == 200
+    told = deployed.project.logs(lines=100_000)
+    told += engine.docker("history", "--no-trunc", "flexfeeder:test")
+    for service in SERVICES:
+        told += orjson.dumps(deployment.details(deployed.project.container(service))).decode()
+    assert "broker_connected" in told
+    values = deployed.secret_values()
+    assert len(values) == 11
+    assert [name for name, value in values.items() if value in told] == []
+    grep = ("grep", "--recursive", "--quiet", "--fixed-strings", "--regexp", deployed.key)
+    run = ("run", "--rm", "--network", "none", "--user", "0", "--entrypoint", "sh")
+    search = f"! {' '.join(grep)} /app /opt /etc /var /usr/local"
+    engine.docker(*run, "flexfeeder:test", "-c", search)
+
+
+def test_there_is_no_tool_to_build_with_in_the_image() -> None:
+    for tool in ("pip", "pip3", "gcc", "make", "git", "curl"):
+        look = ("run", "--rm", "--network", "none", "--entrypoint", "sh", "flexfeeder:test", "-c")
+        assert engine.docker(*look, f"command -v {tool} || echo none").strip() == "none"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_that_is_killed_comes_back_with_what_was_accepted(
+    deployed: Deployment, http: httpx.Client, service: str
+) -> None:
+    name = results(http.post("/add_generator", json=GENERATOR))["generator_name"]
+    before = deployment.details(deployed.project.container(service))["RestartCount"]
+    kill(deployed, service)
+
+    def is_back() -> bool:
+        found = deployment.details(deployed.project.container(service))
+        return found["RestartCount"] > before and found["State"]["Running"]
+
+    wait_until(is_back, f"{service} is started again", timeout_s=30, every_s=0.1)
+    wait_until(deployed.is_ready, "the system is ready", timeout_s=30, every_s=0.1)
+    assert generators(http).count(name) == 1
+    wait_until(lambda: removed(http, name), "it can be removed", timeout_s=30, every_s=0.2)
+
+
+def removed(http: httpx.Client, name: str) -> bool:
+    """Whether it has gone; while a service is away, nothing is removed."""
+    answer = http.post("/remove_generator", json={"generator_name": name})
+    assert answer.status_code in {200, 503, 504, 404}, answer.text
+    return answer.status_code in {200, 404}
+
+
+class TestMeter:
+    def test_a_meter_that_is_issued_speaks_for_itself_alone(
+        self, deployed: Deployment, http: httpx.Client
+    ) -> None:
+        meter = orjson.loads(
+            deployment.flexfeeder(
+                "meters", "add", "48", "Load_48", "--folder", str(deployed.secrets)
+            )
+        )
+        assert meter["username"] == "48/Load_48"
+        with pytest.raises(TimeoutError):  # nobody has told the broker yet
+            self._publish(deployed, meter, {})
+        deployed.project.compose("kill", "--signal", "HUP", "broker")
+        other = "flexfeeder/ieee123/meter/47/Load_47"
+        self._publish(deployed, meter, {meter["topic"]: 33.0, other: 44.0})
+
+        def demands() -> dict[str, Any]:
+            return {
+                load["name"]: (load["demand_kw"], load["source"])
+                for bus in ("47", "48")
+                for load in results(http.get(f"/buses/{bus}"))["loads"]
+            }
+
+        wait_until(lambda: demands()["Load_48"] == (33.0, "meter"), "its reading counts")
+        assert demands()["Load_47"][1] == "nominal"
+
+        deployment.flexfeeder(
+            "meters", "remove", "48", "Load_48", "--folder", str(deployed.secrets)
+        )
+        deployed.project.compose("kill", "--signal", "HUP", "broker")
+        with pytest.raises(TimeoutError):
+            self._publish(deployed, meter, {})
+
+    def _publish(
+        self, deployed: Deployment, meter: dict[str, str], readings: dict[str, float]
+    ) -> None:
+        """Connect as a meter does, and publish.
+
+        Raises:
+            TimeoutError: the broker lets it not in.
+
+        """
+        client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv311)
+        client.username_pw_set(meter["username"], meter["password"])
+        client.tls_set(str(deployed.secrets / "ca.crt"))
+        client.connect("localhost", deployed.mqtt_port)
+        client.loop_start()
+        try:
+            wait_until(client.is_connected, "the meter is let in", timeout_s=3)
+            for topic, kw in readings.items():
+                client.publish(topic, orjson.dumps({"kw": kw}), qos=1).wait_for_publish(5)
+        finally:
+            client.disconnect()
+            client.loop_stop()
+
+
+def test_the_simulated_meters_of_the_demo_are_heard(
+    deployed: Deployment, http: httpx.Client
+) -> None:
+    deployed.project.compose("--profile", "demo", "up", "--detach", "meters")
+
+    def metered() -> int:
+        state: Any = results(http.get("/get_state"))
+        loads = [load for bus in state["bus_details"] for load in bus["loads"]]
+        return sum(load["source"] == "meter" for load in loads)
+
+    wait_until(lambda: metered() > 80, "readings of the whole feeder", timeout_s=30, every_s=0.2)
+    deployed.project.compose("--profile", "demo", "rm", "--stop", "--force", "meters")
+
+
+def test_prometheus_finds_every_service(deployed: Deployment, http: httpx.Client) -> None:
+    deployed.project.compose("--profile", "monitoring", "up", "--detach", "--no-deps", "prometheus")
+    container = deployed.project.container("prometheus")
+    ask = ("exec", deployed.project.container("solver"), "python", "-c")
+    # From inside: its port would be one that somebody else may have.
+    script = (
+        "import urllib.request as r; print(r.urlopen("
+        "'http://prometheus:9090/api/v1/query?query=up%20or%20flexfeeder_solver_converged').read().decode())"
+    )
+
+    def told() -> dict[str, str]:
+        try:
+            answer = orjson.loads(engine.docker(*ask, script))
+        except engine.EngineError:
+            return {}
+        return {
+            f"{each['metric']['__name__']} {each['metric']['instance']}": each["value"][1]
+            for each in answer["data"]["result"]
+        }
+
+    expected = {f"up {service}:9100": "1" for service in OURS}
+    expected["flexfeeder_solver_converged solver:9100"] = "1"
+    wait_until(lambda: told() == expected, "its figures", timeout_s=40, every_s=0.5)
+    engine.docker("rm", "--force", container)
+
+
+class TestStopping:
+    """Last: the system goes down and comes up here."""
+
+    def test_what_is_backed_up_is_there_again_after_a_restore(
+        self, deployed: Deployment, http: httpx.Client, tmp_path: Path
+    ) -> None:
+        """As docs/operating.md says."""
+        compose = deployed.project.compose
+        kept = results(http.post("/add_generator", json=GENERATOR))["generator_name"]
+        backup = tmp_path / "store.tar"
+        tar = ("run", "--rm", "--no-deps", "-T", "store")
+        compose("stop", "store")
+        backup.write_bytes(self._piped(deployed, *tar, "tar", "-C", "/data", "-cf", "-", "."))
+        compose("start", "store")
+        wait_until(lambda: removed(http, kept), "writes are taken", timeout_s=30, every_s=0.2)
+        late = results(http.post("/add_generator", json=GENERATOR))["generator_name"]
+
+        compose("stop", "gateway", "solver", "dfp_manager", "store")
+        wipe = "rm -rf /data/* && tar -C /data -xf -"
+        self._piped(deployed, *tar, "sh", "-c", wipe, given=backup.read_bytes())
+        compose("up", "--detach", "--wait", timeout_s=120)
+        assert generators(http).count(kept) == 1
+        assert late not in generators(http) or late == kept
+        assert removed(http, kept)
+
+    def _piped(self, deployed: Deployment, *args: str, given: bytes = b"") -> bytes:
+        project = deployed.project
+        files = [part for file in project.files for part in ("--file", str(file))]
+        done = subprocess.run(
+            ["docker", "compose", "--project-name", project.name, *files, *args],
+            env={**os.environ, **project.env},
+            input=given,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout
+
+    def test_asked_to_stop_each_service_stops_by_itself(
+        self, deployed: Deployment, http: httpx.Client
+    ) -> None:
+        """The engine would kill after five seconds, and say 137."""
+        results(http.post("/register_dfp", json=PROGRAM))
+        results(http.post("/add_generator", json={**GENERATOR, "generator_name": "PV_kept"}))
+        containers = {name: deployed.project.container(name) for name in SERVICES}
+        deployed.project.compose("stop", *OURS)
+        ended = {name: deployment.details(containers[name])["State"] for name in OURS}
+        assert {name: state["ExitCode"] for name, state in ended.items()} == dict.fromkeys(OURS, 0)
+        deployed.project.compose("down")
+
+    def test_volumes_outlive_the_containers(self, deployed: Deployment) -> None:
+        deployed.project.compose("up", "--detach", "--wait", timeout_s=120)
+        with deployed.http() as http:
+            assert "PV_kept" in generators(http)
+            assert [each["name"] for each in results(http.get("/dfps"))] == ["evening"]
+
+
+def test_without_its_secrets_compose_says_which_file_is_missing(
+    deployed: Deployment, tmp_path: Path
+) -> None:
+    project = engine.Project((deployment.COMPOSE_FILE,), {"DEPLOY_SECRETS": str(tmp_path)})
+    with pytest.raises(engine.EngineError, match=r"feeder\.env"):
+        project.compose("config", "--quiet")
+
+
+def test_with_one_secret_missing_compose_says_which(deployed: Deployment, tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets"
+    deployment.flexfeeder("secrets", "--folder", str(secrets))
+    (secrets / "mqtt" / "dfp_manager").unlink()
+    env = {**deployed.project.env, "DEPLOY_SECRETS": str(secrets)}
+    project = engine.Project((deployment.COMPOSE_FILE,), env)
+    try:
+        with pytest.raises(engine.EngineError, match="mqtt/dfp_manager"):
+            project.compose("up", "--no-start", "--no-deps", "dfp_manager")
+    finally:
+        project.compose("down", "--volumes", "--remove-orphans")
