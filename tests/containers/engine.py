@@ -203,7 +203,7 @@ def project(
             raise EngineError(f"{error}\n{made.logs()}") from None
         yield made
     finally:
-        made.compose("down", "--volumes", "--remove-orphans", "--timeout", "5")
+        made.compose("--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "5")
 
 
 def sweep(*, also: int | None = None) -> None:

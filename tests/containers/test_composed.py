@@ -232,7 +232,7 @@ def test_prometheus_finds_every_service(deployed: Deployment, http: httpx.Client
     expected = {f"up {service}:9100": "1" for service in OURS}
     expected["flexfeeder_solver_converged solver:9100"] = "1"
     wait_until(lambda: told() == expected, "its figures", timeout_s=40, every_s=0.5)
-    engine.docker("rm", "--force", container)
+    engine.docker("rm", "--force", "--volumes", container)
 
 
 class TestStopping:
@@ -311,4 +311,4 @@ def test_with_one_secret_missing_compose_says_which(deployed: Deployment, tmp_pa
         with pytest.raises(engine.EngineError, match="mqtt/dfp_manager"):
             project.compose("up", "--no-start", "--no-deps", "dfp_manager")
     finally:
-        project.compose("down", "--volumes", "--remove-orphans")
+        project.compose("--profile", "*", "down", "--volumes", "--remove-orphans")
