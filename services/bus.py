@@ -464,11 +464,23 @@ class Connection:
             sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
 
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself where the handshake fails: paho leaves that to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
 def _tls(authority: Path) -> ssl.SSLContext:
     """TLS with a broker that bears its name, signed by this authority and no other."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(authority)
+    context.sslsocket_class = _TlsSocket
     return context
 
 

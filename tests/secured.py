@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -54,7 +55,7 @@ class SecuredBroker:
         self.log = folder / "mosquitto.log"
         self._config = folder / "mosquitto.conf"
         data = folder / "data"
-        data.mkdir()
+        data.mkdir(exist_ok=True)
         text = (DEPLOY / "mosquitto/mosquitto.conf").read_text(encoding="utf-8")
         for deployed, here in {
             r"^listener 8883$": f"listener {self.outside} 127.0.0.1",
@@ -122,6 +123,7 @@ class Person:
         self._is_v5 = protocol == "5"
         self._remembered = remembered
         self._subscribed: set[int] = set()
+        self._is_in = threading.Event()
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id or f"test-{uuid.uuid4().hex[:12]}",
@@ -137,6 +139,7 @@ class Person:
             self._client.will_set(*will, qos=1)
         self._client.on_socket_open = _send_without_delay
         self._client.on_connect = self._connected
+        self._client.on_disconnect = lambda *_: self._is_in.clear()
         self._client.on_message = lambda _client, _userdata, message: self.heard.append(message)
         self._client.on_subscribe = lambda _client, _userdata, mid, *_: self._subscribed.add(mid)
 
@@ -168,7 +171,7 @@ class Person:
         self._client.loop_stop()
 
     def is_connected(self) -> bool:
-        return self._client.is_connected()
+        return self._is_in.is_set()  # paho goes on to say so after a DISCONNECT of the broker's
 
     def is_turned_away(self) -> bool:
         """Whether the broker refuses who it is, and nothing else is wrong."""
@@ -202,6 +205,8 @@ class Person:
         self.had_session = flags.session_present
         if reason.is_failure:
             self.refused = str(reason)
+        else:
+            self._is_in.set()
 
 
 def _send_without_delay(_client: paho.Client, _userdata: Any, sock: Any) -> None:

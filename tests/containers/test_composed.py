@@ -90,6 +90,36 @@ def test_a_container_has_no_more_rights_than_it_needs(deployed: Deployment, serv
     assert bool(published) == (service in {"broker", "gateway"})
 
 
+def inside(deployed: Deployment, service: str, *command: str) -> str:
+    return engine.docker("exec", deployed.project.container(service), *command)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_container_writes_only_where_it_has_something_to_write(
+    deployed: Deployment, service: str
+) -> None:
+    for folder in ("/", "/usr/local", "/etc", "/run"):
+        with pytest.raises(engine.EngineError, match=r"Read-only file system|Permission denied"):
+            inside(deployed, service, "sh", "-c", f"echo x > {folder}/x")
+    inside(deployed, service, "sh", "-c", "echo x > /tmp/x && rm /tmp/x")
+
+
+def test_what_need_not_be_reached_has_no_way_out(deployed: Deployment) -> None:
+    """No route but to its own network; those that are published have one."""
+    routes = {
+        service: "00000000" in [line.split()[1] for line in table.splitlines()[1:]]
+        for service in SERVICES
+        if (table := inside(deployed, service, "cat", "/proc/net/route"))
+    }
+    assert routes == {
+        "broker": True,
+        "gateway": True,
+        "store": False,
+        "solver": False,
+        "dfp_manager": False,
+    }
+
+
 def test_no_secret_is_in_an_image_an_environment_or_a_log(
     deployed: Deployment, http: httpx.Client
 ) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 import orjson
 import pytest
 from click.testing import CliRunner
+from containers import engine
+from containers.contained import ContainedBroker
 from paho.mqtt.client import topic_matches_sub
 from secured import FEEDER, METERS, OBSERVER, Person, SecuredBroker, make_secrets, unique
 
@@ -25,7 +27,14 @@ from flexfeeder.broker_acl import USERS, rights
 from flexfeeder.testing import MOSQUITTO, wait_until
 from schemas import topics
 
-pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+BROKERS = [
+    pytest.param(
+        SecuredBroker,
+        marks=pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed"),
+        id="mosquitto",
+    ),
+    pytest.param(ContainedBroker, marks=engine.needed(), id="mosquitto-in-a-container"),
+]
 
 ATTACKER, VICTIM = METERS
 
@@ -76,17 +85,26 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", params=BROKERS)
+def broker_class(request: pytest.FixtureRequest) -> type[SecuredBroker]:
+    """Where the broker runs."""
+    found: type[SecuredBroker] = request.param
+    return found
+
+
 @pytest.fixture(scope="module")
-def broker(secrets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
-    with SecuredBroker(secrets, tmp_path_factory.mktemp("broker")) as started:
+def broker(
+    broker_class: type[SecuredBroker], secrets: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SecuredBroker]:
+    with broker_class(secrets, tmp_path_factory.mktemp("broker")) as started:
         yield started
 
 
 @pytest.fixture
-def own_broker(secrets: Path, tmp_path: Path) -> SecuredBroker:
+def own_broker(broker_class: type[SecuredBroker], secrets: Path, tmp_path: Path) -> SecuredBroker:
     """A broker with a copy of the secrets, which the test may change; it has not been started."""
     shutil.copytree(secrets, tmp_path / "secrets")
-    return SecuredBroker(tmp_path / "secrets", tmp_path)
+    return broker_class(tmp_path / "secrets", tmp_path)
 
 
 @pytest.fixture(params=["5", "3.1.1"])
