@@ -1,5 +1,6 @@
 """Broker and store in containers, at ports of this machine, to be used and to be harmed."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -88,12 +89,16 @@ class Servers:
 
 @contextmanager
 def servers(
-    store_options: Sequence[str] = ("--appendfsync", "always"), *, store_tmpfs: str | None = None
+    store_options: Sequence[str] = ("--appendfsync", "always"),
+    *,
+    store_tmpfs: str | None = None,
+    store_comes_back: bool = False,
 ) -> Iterator[Servers]:
     """A broker and a store as they are deployed, open to this machine, on a network of their own.
 
     What the store holds is in a volume, or, where a size is given, in memory. Unless its options
-    say otherwise it keeps what it has answered through a kill, whatever its disk is doing.
+    say otherwise it keeps what it has answered through a kill, whatever its disk is doing. One that
+    comes back is started again when it ends, in its container: what is in memory stays.
     """
     with ExitStack() as stack:
         network = stack.enter_context(engine.network())
@@ -102,7 +107,10 @@ def servers(
         folder = "/data" if store_tmpfs is None else TMPFS
         store = DockerContainer("redis:8")
         store.with_copy_into_container(deployed.store(), _STORE_CONF)
-        store.with_command(["redis-server", _STORE_CONF, "--dir", folder, *store_options])
+        command = ["redis-server", _STORE_CONF, "--dir", folder, *store_options]
+        if store_comes_back:
+            command = ["sh", "-c", f"while :; do {shlex.join(command)}; sleep 0.2; done"]
+        store.with_command(command)
         if store_tmpfs is None:
             store.with_volume_mapping(stack.enter_context(engine.volume()), folder, "rw")
         else:

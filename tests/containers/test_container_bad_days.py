@@ -30,7 +30,7 @@ _FILLER = f"{TMPFS}/filler"
 _MAXMEMORY = ("redis-cli", "config", "set", "maxmemory")
 
 DAYS = {
-    # With "always" a store that cannot write ends: that is a fault of test_container_faults.
+    # With "always" a store that cannot write ends: see the end of this file.
     "disk-full": Day(
         ("--appendfsync", "everysec"),
         "4m",
@@ -167,3 +167,41 @@ def test_programs_can_be_read(full: Full) -> None:
     full.fill()
     full.until_refused(full.register)
     assert "to_be_read" in {each["name"] for each in results(full.http.get("/dfps"))}
+
+
+def test_a_store_that_ends_for_want_of_room_is_started_again_until_there_is_some() -> None:
+    """With `appendfsync always`, as it is deployed, it does not stay to refuse."""
+    day = DAYS["disk-full"]
+    with (
+        servers(store_tmpfs=day.tmpfs, store_comes_back=True) as made,
+        system(env=made.env, feeders_dir=FEEDERS) as running,
+        httpx.Client(base_url=running.url, timeout=10, trust_env=False) as http,
+    ):
+        full = Full(day, made.store, running, http)
+        for number in range(3):
+            results(full.add_device(f"device_{number}"))
+        full.fill()
+        names = iter(f"late_{number}" for number in range(10_000))
+        asked: list[str] = []
+
+        def is_refused() -> bool:
+            asked.append(next(names))
+            return full.add_device(asked[-1]).status_code in {503, 504}
+
+        wait_until(is_refused, "the store is full")
+        assert results(http.post("/run_simulation"))["converged"]
+        full.make_room()
+        wait_until(
+            lambda: full.add_device(asked[-1]).status_code == 200,
+            "what was not accepted is, asked for again",
+            timeout_s=20,
+        )
+        os.kill(running.pid("solver"), signal.SIGKILL)
+        version = full.state()["version"]
+        wait_until(
+            lambda: full.state()["version"] // VERSIONS_PER_FENCE > version // VERSIONS_PER_FENCE,
+            "the next solver has read what was kept",
+        )
+        wait_until(running.is_ready, "the system heals by itself")
+        assert full.there() == full.accepted
+        assert full.accepted == {"device_0", "device_1", "device_2", *asked}

@@ -510,7 +510,7 @@ class TestReplay:
             for path, methods in described.items()
             for method in methods
         }
-        assert documented - called == {("GET", "/events"), ("GET", "/metrics")}
+        assert documented - called == {("GET", "/events")}
 
     def test_it_may_be_run_again_and_leaves_nothing(
         self, http: httpx.Client, walked: Walk, replayed: "subprocess.CompletedProcess[str]"

@@ -106,8 +106,8 @@ def without_marker(state: State) -> dict[LoadName, tuple[float, float, float, st
 
 def figure(client: MqttClient, name: str) -> float:
     """A counter from the solver's newest heartbeat."""
-    heard = client.on(SOLVER_STATUS)
-    figures = orjson.loads(heard[-1].payload)["figures"] if heard else {}
+    wait_until(lambda: bool(client.on(SOLVER_STATUS)), "the solver's heartbeat")
+    figures = orjson.loads(client.on(SOLVER_STATUS)[-1].payload)["figures"]
     return float(figures.get(name, 0.0))
 
 
