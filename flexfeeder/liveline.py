@@ -30,11 +30,11 @@ class LiveLine:
         """True when it is time to show something new."""
         return now >= self._due
 
-    def show(self, answer: bytes | None, figures: dict[str, float], now: float) -> None:
-        """Show the gateway's answer to ``/get_state`` and the solver's counters."""
+    def show(self, state: bytes | None, figures: dict[str, float], now: float) -> None:
+        """Show the newest state and the solver's counters."""
         self._due = now + REFRESH_S
-        if answer is None:
-            self._write("the gateway does not answer")
+        if state is None:
+            self._write("no state has come yet")
             return
         solves = figures.get("solves", 0.0)
         readings = figures.get("readings_accepted", 0.0) + figures.get("readings_stale", 0.0)
@@ -50,10 +50,10 @@ class LiveLine:
             f"{(solves - solves_then) / span:.1f} solves/s"
         )
         try:
-            state = describe(orjson.loads(answer)["results"])
+            text = describe(orjson.loads(state))
         except (ValueError, KeyError, TypeError):
-            state = "the state cannot be read"
-        self._write(f"{state} | {rates}")
+            text = "the state cannot be read"
+        self._write(f"{text} | {rates}")
 
     def _write(self, text: str) -> None:
         self._terminal.write(f"\r\x1b[K{text[: self._columns() - 1]}")

@@ -47,7 +47,7 @@ def up(settings: Settings, *, with_meters: bool) -> int:
             log,
             keep={UP_PID},
         )
-        watcher = Watcher(settings, log)
+        watcher = Watcher(settings, log, with_states=shows_line)
         run = _Run(settings, supervisor, watcher, infrastructure, log)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, run.stop)
@@ -118,22 +118,22 @@ class _Run:
             now = time.monotonic()
             self._supervisor.tick(now)
             self._probe_broker(now)
-            if not announced and self._get("readyz") is not None:
+            if not announced and self._is_ready():
                 announced = True
                 self._announce(now - started)
             if line is not None and announced and line.is_due(now):
                 figures = self._watcher.solver_figures(canonical(self._settings.feeder))
-                line.show(self._get("get_state"), figures, now)
+                line.show(self._watcher.state, figures, now)
 
     def _child(self, name: str, *module: str) -> Spec:
         """A Python module of ours as a child that announces itself on the bus."""
         command = [sys.executable, "-m", *module]
         return Spec(name, command, self._settings.to_env(), self._watcher.is_online)
 
-    def _get(self, path: str) -> bytes | None:
-        """What the gateway answers; None while it does not."""
+    def _is_ready(self) -> bool:
+        """Whether the gateway says that everything is there."""
         host, port = ports.reachable(self._settings.http_host), self._settings.http_port
-        return ports.fetch(f"http://{host}:{port}/{path}", timeout_s=0.5)
+        return ports.fetch(f"http://{host}:{port}/readyz", timeout_s=0.5) is not None
 
     def _announce(self, seconds: float) -> None:
         settings = self._settings

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from schemas import topics
 from schemas.replies import ServiceStatus
+from schemas.wire import canonical
 from services.bus import BrokerAddress, Connection, Message, Subscription
 from services.logs import Log
 from services.reactor import Reactor
@@ -17,16 +18,24 @@ MOST_SERVICES = 200
 
 
 class Watcher:
-    """What ``up`` hears on the bus: which process of each service is online, and its figures."""
+    """What ``up`` hears on the bus: which process of each service is online, its figures, and the
+    states of the feeder where somebody looks.
+    """
 
-    def __init__(self, settings: Settings, log: Log) -> None:
+    def __init__(self, settings: Settings, log: Log, *, with_states: bool) -> None:
         self.statuses: dict[str, ServiceStatus] = {}
+        self.state: bytes | None = None
+        """The newest."""
+        self._state_topic = topics.state(canonical(settings.feeder))
+        subscriptions = [Subscription(topics.every_service_status(), qos=1)]
+        if with_states:
+            subscriptions.append(Subscription(self._state_topic, qos=0))
         self._connection = Connection(
             BrokerAddress.of(settings),
             f"up-{uuid.uuid4().hex[:12]}",
             log=log,
             on_message=self._arrived,
-            subscriptions=[Subscription(topics.every_service_status(), qos=1)],
+            subscriptions=subscriptions,
         )
         self._reactor = Reactor(self._connection)
 
@@ -48,6 +57,9 @@ class Watcher:
         return status.figures if status else {}
 
     def _arrived(self, message: Message) -> None:
+        if message.topic == self._state_topic:
+            self.state = message.payload
+            return
         instance = topics.instance_of(message.topic)
         if not message.payload:
             self.statuses.pop(instance, None)

@@ -197,8 +197,10 @@ class Demand:
             at = -math.inf
         else:
             at = arrived_at
-        # One from further ahead was stamped by a clock that has been put right since.
-        if at < found.reading_at <= arrived_at + FUTURE_LIMIT_S:
+        # What is held from further ahead was stamped by a clock that has been put right since. What
+        # comes live is newer than that; what the broker has kept may not be.
+        is_from_ahead = found.reading_at > arrived_at + FUTURE_LIMIT_S
+        if at < found.reading_at and (retained or not is_from_ahead):
             return ReadingOutcome.STALE
         found.read(reading, at, arrived_at)
         self._watch(found)

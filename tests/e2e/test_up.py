@@ -293,6 +293,8 @@ class TestStart:
             assert refused == [False, True, True]
             wait_until(lambda: "one password for all" in log_of(running), "it says what it asks")
             assert "secret" not in log_of(running)
+            config = running.data_dir / "broker.toml"
+            assert config.stat().st_mode & 0o777 == 0o600
 
     def test_strangers_are_not_let_in_unasked(self, tmp_path: Path) -> None:
         ended = up_ends(
@@ -300,9 +302,10 @@ class TestStart:
             FLEXFEEDER_MQTT_LISTEN="0.0.0.0",
             FLEXFEEDER_HTTP_HOST="0.0.0.0",
             FLEXFEEDER_METRICS_PORT="9100",
+            FLEXFEEDER_HTTP_CERT=__file__,
         )
         assert ended.returncode != 0
-        for setting in ("MQTT_PASSWORD", "KEYS_FILE", "METRICS_PORT"):
+        for setting in ("MQTT_PASSWORD", "KEYS_FILE", "METRICS_PORT", "HTTP_CERT"):
             assert f"FLEXFEEDER_{setting}" in ended.stderr
 
     @pytest.mark.parametrize("feeder", ["ieee13", "ieee34", "ieee37"])

@@ -356,6 +356,22 @@ class TestReadings:
         assert meter(demand, 6.0, at=before) == ReadingOutcome.STALE
         assert meter(demand, 7.0, at=after) == ReadingOutcome.ACCEPTED
 
+    def test_a_clock_that_has_been_put_right_makes_no_live_reading_old(self) -> None:
+        """It was an hour ahead when 5 kW came; what comes live at noon is newer all the same."""
+        demand = feeder()
+        meter(demand, 5.0, arrived_at=NOON_S + 3600)
+        assert meter(demand, 6.0, arrived_at=NOON_S) == ReadingOutcome.ACCEPTED
+        before = NOON - timedelta(seconds=1)
+        assert meter(demand, 7.0, at=before, arrived_at=NOON_S) == ReadingOutcome.STALE
+
+    def test_what_the_broker_has_kept_is_not_newer_for_that(self) -> None:
+        """The clock has fallen two minutes behind, and the broker brings what it kept at 11:30."""
+        demand = feeder()
+        meter(demand, 10.0, at=NOON, arrived_at=NOON_S)
+        half_an_hour_ago = NOON - timedelta(minutes=30)
+        kept = meter(demand, 99.0, at=half_an_hour_ago, arrived_at=NOON_S - 120, retained=True)
+        assert kept == ReadingOutcome.STALE
+
     def test_a_retained_reading_without_time_never_overrides(self) -> None:
         """Nobody knows when it was taken, even if what is there is a day old."""
         demand = feeder()

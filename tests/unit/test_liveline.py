@@ -24,7 +24,7 @@ def shown(*samples: tuple[float, dict[str, float]], state: dict[str, Any] = STAT
     terminal = io.StringIO()
     line = LiveLine(terminal, columns=lambda: 200)
     for now, figures in samples:
-        line.show(json.dumps({"results": state}).encode(), figures, now)
+        line.show(json.dumps(state).encode(), figures, now)
     return terminal.getvalue().rsplit("\r\x1b[K", 1)[1]
 
 
@@ -49,14 +49,14 @@ def test_rates_start_anew_when_the_solver_does() -> None:
     assert line.endswith("0 readings/s, 0.0 solves/s")
 
 
-def test_it_says_so_when_the_gateway_is_silent() -> None:
+def test_it_says_so_while_there_is_nothing_to_show() -> None:
     terminal = io.StringIO()
     LiveLine(terminal, columns=lambda: 200).show(None, {}, 0.0)
-    assert terminal.getvalue().endswith("the gateway does not answer")
+    assert terminal.getvalue().endswith("no state has come yet")
 
 
 def test_it_never_wraps() -> None:
     terminal = io.StringIO()
     line = LiveLine(terminal, columns=lambda: 20)
-    line.show(json.dumps({"results": STATE}).encode(), {}, 0.0)
+    line.show(json.dumps(STATE).encode(), {}, 0.0)
     assert len(terminal.getvalue().rsplit("\x1b[K", 1)[1]) == 19
