@@ -2,18 +2,18 @@
 # Replays the API, every route in the order of the README's table, against a running system:
 #   make run                      # in one shell
 #   docs/replay.sh                # in another; another address: docs/replay.sh http://host:port
-# Where the gateway asks for a key: FLEXFEEDER_API_KEY=... (an admin's: it defines a program).
+# Where the gateway asks for a key: API_KEY=... (an admin's: it defines a program).
 # Prints each request and how its answer begins; ends with an error at the first that is refused.
 set -euo pipefail
 url=${1:-http://127.0.0.1:5000}
 key=()
-if [ -n "${FLEXFEEDER_API_KEY:-}" ]; then key=(--header @-); fi # not as an argument: `ps` shows those
+if [ -n "${API_KEY:-}" ]; then key=(--header @-); fi # not as an argument: `ps` shows those
 
 call() { # method path [body]
   local answer status
   answer=$(curl --silent --show-error --max-time 10 --write-out '\n%{http_code}' \
     --header 'Prefer: return=minimal' ${key[@]+"${key[@]}"} --request "$1" "$url$2" ${3:+--data "$3"} \
-    <<<"Authorization: Bearer ${FLEXFEEDER_API_KEY:-}")
+    <<<"Authorization: Bearer ${API_KEY:-}")
   status=${answer##*$'\n'}
   answer=${answer%$'\n'*}
   printf '%s %s%s\n  %s %s\n' "$1" "$2" "${3:+ $3}" "$status" "$(head -n 1 <<<"$answer" | cut -c -150)"

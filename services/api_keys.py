@@ -121,6 +121,10 @@ class ApiKeys:
         known, caller = self._callers.get(found[1], (_NOBODYS, None))
         return caller if hmac.compare_digest(_hash(found[2]), known) else None
 
+    def has(self, key_id: str) -> bool:
+        """True for a key that is not revoked."""
+        return key_id in self._callers
+
     def issue(
         self, name: str, role: Role, now: datetime, random_bytes: RandomBytes
     ) -> tuple["ApiKeys", str]:

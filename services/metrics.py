@@ -6,9 +6,9 @@ being changed.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -24,6 +24,15 @@ from prometheus_client.registry import Collector
 OTHER = "other"
 """In place of a label's value that anybody could have chosen."""
 
+TELL_S = 1.0
+"""How often what stands somehow is looked at."""
+
+LONGEST_COMMAND = 64
+"""Characters of a command's name that are logged."""
+
+LONGEST_WORDS = 200
+"""Characters that are logged of a refused command's topic, and of what is wrong with it."""
+
 STALLED_S = 5.0
 """A loop that has not come round for so long is not well."""
 
@@ -35,6 +44,8 @@ WAITED_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 Value = float | Mapping[str, float]
 """A figure, or one for each value of its label."""
+
+S = TypeVar("S")
 
 
 def new_registry() -> CollectorRegistry:
@@ -56,6 +67,19 @@ class Figure:
     name: str
     meaning: str
     label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sourced(Figure, Generic[S]):
+    """A figure, and how it is taken from what there is to be seen; None where nobody knows it."""
+
+    read: Callable[[S], Value | None] = field(kw_only=True)
+
+
+def seen_in(sight: S, figures: Iterable[Sourced[S]]) -> dict[str, Value]:
+    """Every figure that is known there, by its name."""
+    read = ((figure.name, figure.read(sight)) for figure in figures)
+    return {name: value for name, value in read if value is not None}
 
 
 class Snapshot(Collector):

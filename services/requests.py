@@ -33,13 +33,11 @@ class Request(Generic[C]):
     command: C | Refusal
     request_id: str | None
     reply_topic: str | None
-    stopwatch: Stopwatch = field(default_factory=lambda: Stopwatch(0.0), compare=False)
+    stopwatch: Stopwatch = field(compare=False)
     """What its time is spent on; it goes on while the request is carried out."""
 
 
-def read(
-    message: Message, commands: Mapping[str, TypeAdapter[C]], arrived_at: float = 0.0
-) -> Request[C]:
+def read(message: Message, commands: Mapping[str, TypeAdapter[C]], arrived_at: float) -> Request[C]:
     """The request that a message makes; ``commands`` by their names on the topic, ``arrived_at`` in
     seconds of ``time.perf_counter``.
     """

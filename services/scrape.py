@@ -19,7 +19,7 @@ from services.process import EXIT_BAD_INPUT
 from services.settings import Settings
 
 MOST_AT_ONCE = 8
-"""Callers that are served at once; any more are hung up on."""
+"""Callers that are served at once; any more are hung up on, and so are any without a thread."""
 
 PATIENCE_S = 5.0
 """How long a caller may take to say, or to read, the next piece."""
@@ -28,14 +28,14 @@ PATIENCE_S = 5.0
 def serve_or_exit(
     settings: Settings, log: Log, registry: CollectorRegistry, pulse: Pulse
 ) -> "Server | None":
-    """Serve from now on, if the settings say where; a port that is taken ends the process."""
+    """Serve from now on, if the settings say where; where that cannot be, the process ends."""
     if settings.metrics_port is None:
         return None
     host, port = settings.metrics_host, settings.metrics_port
     try:
         server = Server(host, port, registry, pulse)
     except OSError as error:
-        log.error("metrics_port_taken", host=host, port=port, reason=str(error))
+        log.error("metrics_not_served", host=host, port=port, reason=str(error))
         sys.exit(EXIT_BAD_INPUT)
     server.start()
     return server
@@ -70,9 +70,13 @@ class Server(socketserver.ThreadingTCPServer):
         threading.Thread(target=self.serve_forever, name="metrics", daemon=True).start()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._free.acquire(blocking=False):
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
             super().process_request(request, client_address)
-        else:
+        except RuntimeError:  # there is no thread to be had, and so none that would let go
+            self._free.release()
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:

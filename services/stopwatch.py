@@ -34,9 +34,15 @@ class Stopwatch:
         self._phases.append((phase, at))
 
     def read(self, until: float) -> dict[str, Interval]:
-        """Each phase by its name; the last one ends now."""
+        """Each phase by its name; the last one ends now. One that was entered more than once counts
+        from its first beginning, for as long as it took altogether.
+        """
         ends = [at for _, at in self._phases[1:]] + [until]
-        return {
-            phase: Interval(start, end)
-            for (phase, start), end in zip(self._phases, ends, strict=True)
-        }
+        told: dict[str, Interval] = {}
+        for (phase, start), end in zip(self._phases, ends, strict=True):
+            before = told.get(phase)
+            if before is None:
+                told[phase] = Interval(start, end)
+            else:
+                told[phase] = Interval(before.start, before.end + (end - start))
+        return told

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 
 from schemas import topics
 from services import scrape
@@ -12,9 +13,10 @@ from services.dfp_manager.reports import Reports
 from services.dfp_manager.telling import Telling
 from services.files import FileWriter
 from services.inbox import Inbox
-from services.logs import configure
+from services.logs import Log, configure
 from services.presence import Presence
 from services.process import settings_or_exit, stop_event
+from services.settings import Settings
 from services.store import store_url
 from services.tracing import tracing_of
 
@@ -28,15 +30,50 @@ def main() -> int:
     settings = settings_or_exit()
     log = configure(settings, INSTANCE)
     stop = stop_event()
-    presence = Presence(INSTANCE, INSTANCE)
     tracing = tracing_of(os.environ, INSTANCE, INSTANCE, log)
     telling = Telling(settings.feeder, log, tracing)
     scrape.serve_or_exit(settings, log, telling.registry, telling.pulse)
+    try:
+        _run(settings, telling, log, stop)
+    finally:
+        if tracing is not None:
+            tracing.close()
+    log.info("stopped")
+    return 0
+
+
+def _run(settings: Settings, telling: Telling, log: Log, stop: threading.Event) -> None:
+    """Compose everything, and serve until stopped."""
+    presence = Presence(INSTANCE, INSTANCE)
     registry = Registry(store_url(settings), took=telling.store_took)
     files = FileWriter(settings.results_dir, log)
     inbox = Inbox()
-    connection = Connection(
-        BrokerAddress.of(settings),
+    commands, feeders = _connections(settings, presence, inbox, log)
+    manager = Manager(
+        feeder=settings.feeder,
+        registry=registry,
+        connection=commands,
+        inbox=inbox,
+        presence=presence,
+        reports=Reports(files),
+        telling=telling,
+        log=log,
+    )
+    log.info("starting", feeder=settings.feeder)
+    try:
+        manager.run(feeders, stop.is_set)
+    finally:
+        registry.close()
+        files.close(LAST_WRITES_S)
+
+
+def _connections(
+    settings: Settings, presence: Presence, inbox: Inbox, log: Log
+) -> tuple[Connection, Connection]:
+    """The one on which commands come, and the one on which topologies and states come."""
+    address = BrokerAddress.of(settings)
+    commands = Connection(
+        address,
         INSTANCE,
         log=log,
         on_message=inbox.put,
@@ -47,7 +84,7 @@ def main() -> int:
     # What is retained comes again at each clean start only: the broker of a session that goes on
     # takes it for known, and a manager that comes back would not hear which buses there are.
     feeders = Connection(
-        BrokerAddress.of(settings),
+        address,
         f"{INSTANCE}-feeders",
         log=log,
         on_message=inbox.put,
@@ -56,24 +93,7 @@ def main() -> int:
             Subscription(topics.every_state(), qos=0),
         ],
     )
-    manager = Manager(
-        feeder=settings.feeder,
-        registry=registry,
-        connection=connection,
-        inbox=inbox,
-        presence=presence,
-        reports=Reports(files),
-        telling=telling,
-        log=log,
-    )
-    log.info("starting", feeder=settings.feeder)
-    manager.run(feeders, stop.is_set)
-    registry.close()
-    files.close(LAST_WRITES_S)
-    if tracing is not None:
-        tracing.close()
-    log.info("stopped")
-    return 0
+    return commands, feeders
 
 
 if __name__ == "__main__":

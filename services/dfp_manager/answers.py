@@ -106,7 +106,7 @@ def store_away() -> Refusal:
     )
 
 
-def store_full() -> Refusal:
+def writes_refused() -> Refusal:
     return Refusal.of_field(
         ErrorCode.SERVICE_UNAVAILABLE, "store", "it takes no writes; nothing was changed"
     )

@@ -21,7 +21,7 @@ from services.dfp_manager.handlers import Context, Decision
 from services.dfp_manager.in_force import InForce
 from services.dfp_manager.jobs import ANSWER_S, Job, Waiting
 from services.dfp_manager.programs import FeederPrograms
-from services.dfp_manager.registry import Registry, StoreAway, StoreFull, WriteUnknown
+from services.dfp_manager.registry import Registry, StoreAway, WritesRefused, WriteUnknown
 from services.dfp_manager.store_watch import StoreWatch
 from services.requests import Request
 
@@ -124,17 +124,18 @@ class Desk:
 
         """
         try:
-            self._registry.carry_out(feeder.id, attempt.request_id, attempt.write)
-        except StoreFull as error:
-            self._store.takes_no_writes(error)
-            raise answers.store_full() from None
+            has_written = self._registry.carry_out(feeder.id, attempt.request_id, attempt.write)
+        except WritesRefused as error:
+            self._store.takes_no_writes(feeder.id, error)
+            raise answers.writes_refused() from None
         except StoreAway as error:
             self._store.lost(error)
             raise answers.store_away() from None
         except WriteUnknown as error:
             self._store.lost(error)
             return False
-        self._store.takes_writes()
+        if has_written:
+            self._store.takes_writes()
         return True
 
     def _is_under_way(
@@ -150,7 +151,8 @@ class Desk:
         if job is None or job.decided is None:
             return False
         attempt.check(job.decided)
-        request.stopwatch.enter("solver", time.perf_counter())
+        awaited = "store" if self._waiting.is_held(job) else "solver"
+        request.stopwatch.enter(awaited, time.perf_counter())
         earlier = job.request
         if earlier is None:
             self._waiting.replace(job, replace(job, request=request, until=now + ANSWER_S))

@@ -102,6 +102,10 @@ class Waiting:
         """Have it wait until the store says whether it was done."""
         self._unknown[job.feeder] = job
 
+    def is_held(self, job: Job) -> bool:
+        """True of one that waits for the store, False of one that waits for the solver."""
+        return self._unknown.get(job.feeder) is job
+
     @property
     def count(self) -> int:
         """How many have somebody who waits for their answer."""
@@ -141,7 +145,7 @@ class Waiting:
 
     def replace(self, job: Job, other: Job) -> None:
         """Have another one wait in a job's place."""
-        if self._unknown.get(job.feeder) is job:
+        if self.is_held(job):
             self._unknown[job.feeder] = other
         else:
             jobs = self._jobs[job.feeder]

@@ -211,6 +211,7 @@ class Manager:
     def _surpass(self, feeder: Feeder) -> None:
         """Raise a revision that is behind: the store was reset, and lower ones are ignored."""
         newest = self._in_force.newest(feeder)
-        if self._registry.programs(feeder.id).revision < newest:
+        if self._registry.programs(feeder.id).revision >= newest:
+            return
+        if self._store.change(feeder.id, partial(programs.above, revision=newest)):
             self._log.warning("revision_behind", feeder=feeder.id, surpassed=newest)
-            self._store.change(feeder.id, partial(programs.above, revision=newest))

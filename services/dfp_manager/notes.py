@@ -15,7 +15,9 @@ from services.outcomes import Done
 
 
 class Notes:
-    """Kept until the store takes them. To note something twice does no harm."""
+    """Kept until the store takes them, one of each request that has an id. To note something twice
+    does no harm.
+    """
 
     def __init__(self) -> None:
         self._notes: list[_Note] = []
@@ -25,8 +27,13 @@ class Notes:
         request id the answer.
         """
         shed, whole = _shed(job, told), _whole(job, told)
-        if shed is not None or whole is not None:
-            self._notes.append(_Note(job.feeder, shed or _as_it_is, whole))
+        if shed is None and whole is None:
+            return
+        for earlier in [note for note in self._notes if whole and note.is_of(job.feeder, whole)]:
+            # Who asks again may come too late to see what the execution took off.
+            shed = shed or earlier.change
+            self._notes.remove(earlier)
+        self._notes.append(_Note(job.feeder, shed or _as_it_is, whole))
 
     def write(self, store: StoreWatch) -> None:
         """Put them into the store, as far as it takes them."""
@@ -38,6 +45,11 @@ class _Note(NamedTuple):
     feeder: str
     change: Callable[[FeederPrograms], FeederPrograms]
     decided: Decided | None
+
+    def is_of(self, feeder: str, decided: Decided) -> bool:
+        """Whether it is of the request that came to this."""
+        own = self.decided
+        return own is not None and (self.feeder, own.request_id) == (feeder, decided.request_id)
 
 
 def _as_it_is(held: FeederPrograms) -> FeederPrograms:

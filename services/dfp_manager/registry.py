@@ -34,8 +34,10 @@ class StoreAway(Exception):
     """The store did not answer, or what it holds is no registry. Nothing was changed."""
 
 
-class StoreFull(StoreAway):
-    """The store answers, and takes no writes: it has no room, say. Nothing was changed."""
+class WritesRefused(StoreAway):
+    """The store answers, and takes no writes: it has no room or no right to, say. Nothing was
+    changed, and what it holds can be read.
+    """
 
 
 class WriteUnknown(Exception):
@@ -87,7 +89,9 @@ class Registry:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """Those with a write that got no answer: nothing is changed there until it is settled."""
+        """Those with a write that got no answer: nothing is changed there until it is settled, and
+        what is read there may be from before it.
+        """
         return tuple(self._unknown)
 
     def programs(self, feeder: str) -> FeederPrograms:
@@ -118,19 +122,17 @@ class Registry:
         feeder: str,
         decide: Callable[[FeederPrograms], FeederPrograms],
         decided: Decided | None = None,
-    ) -> None:
-        """Have the store hold what ``decide`` makes of the programs, and what was decided.
-
-        Raises:
-            StoreAway, WriteUnknown: as :meth:`carry_out`.
-
+    ) -> bool:
+        """Have the store hold what ``decide`` makes of the programs, and what was decided; returns
+        and raises as :meth:`carry_out`.
         """
-        self.carry_out(feeder, None, lambda found: Write(decide(found.programs), decided))
+        return self.carry_out(feeder, None, lambda found: Write(decide(found.programs), decided))
 
     def carry_out(
         self, feeder: str, request_id: str | None, decide: Callable[[Found], Write]
-    ) -> None:
-        """Have the store hold what ``decide`` makes of what it holds now.
+    ) -> bool:
+        """Have the store hold what ``decide`` makes of what it holds now; False where it held that
+        already, and nothing was written.
 
         ``decide`` is called again if somebody else has changed the programs meanwhile; what it
         raises is passed on, and nothing is changed. It finds what the request came to before.
@@ -140,14 +142,12 @@ class Registry:
             WriteUnknown: it may have been, and the store does not answer.
 
         """
-        if feeder in self._unknown:
-            raise StoreAway("it has not said yet whether it did the last write")
         with self._timed():
-            self._carry_out(feeder, request_id, decide)
+            return self._carry_out(feeder, request_id, decide)
 
     def _carry_out(
         self, feeder: str, request_id: str | None, decide: Callable[[Found], Write]
-    ) -> None:
+    ) -> bool:
         for _ in range(MOST_TRIES):
             # Also finds out that the store is away while nothing has been sent that matters.
             stamp, horizon, decided = self._look_up(feeder, request_id)
@@ -157,9 +157,11 @@ class Registry:
                 continue  # somebody has written since what the request came to was looked up
             write = decide(Found(before.programs, decided, horizon))
             if write.programs is before.programs and write.decided is None:
-                return
+                return False
+            if feeder in self._unknown:
+                raise WritesRefused("it has not said yet whether it did the last write")
             if self._replace(before, Held(uuid.uuid4().hex, write.programs), write.decided):
-                return
+                return True
         raise StoreAway(f"others change the programs of {feeder} all the time")
 
     def settle(self, feeder: str) -> bool:
@@ -169,11 +171,12 @@ class Registry:
 
         Raises:
             StoreAway: it is still unknown.
+            WritesRefused: so is it, and the store answers.
 
         """
         wanted = self._unknown[feeder]
         args = [wanted.stamp, uuid.uuid4().hex]
-        with self._timed(), _Errors():
+        with self._timed(), _Errors(), _RefusedWrites():
             is_done = bool(self._settle(keys=[layout.head_key(feeder)], args=args))
         del self._unknown[feeder]
         if is_done:
@@ -213,9 +216,8 @@ class Registry:
         feeder = after.programs.feeder
         keys, args = layout.write_arguments(before, after, decided, self._bounds)
         try:
-            is_done = bool(self._write(keys=keys, args=args))
-        except redis.ResponseError as error:
-            raise StoreFull(str(error)) from None
+            with _RefusedWrites():
+                is_done = bool(self._write(keys=keys, args=args))
         except redis.RedisError as error:
             self._unknown[feeder] = after
             return self._settle_at_once(feeder, error)
@@ -270,6 +272,17 @@ class _Errors:
             raise StoreAway(str(error)) from None
         if isinstance(error, (LookupError, TypeError, ValueError)):
             raise StoreAway(f"the registry cannot be read: {error}") from None
+
+
+class _RefusedWrites:
+    """Turns what the store says no to a write with into WritesRefused."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, redis.ResponseError):
+            raise WritesRefused(str(error)) from None
 
 
 def _text(value: bytes | None) -> str:

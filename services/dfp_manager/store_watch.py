@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from services.bus import Connection
 from services.dfp_manager.decided import Decided
 from services.dfp_manager.programs import FeederPrograms
-from services.dfp_manager.registry import Registry, StoreAway, StoreFull, WriteUnknown
+from services.dfp_manager.registry import Registry, StoreAway, WritesRefused, WriteUnknown
 from services.logs import Log
 from services.presence import Presence
 
@@ -20,6 +21,10 @@ LOOK_AWAY_S = 0.25
 class StoreWatch:
     """Looks after the store. While it is away the service says that it is offline, for nobody can
     be served; commands are then refused without asking it, as each would wait for its timeout.
+
+    One that takes no writes can still be read, and the service stays online. Each command that is
+    to change something is tried; what nobody waits for stays undone, and every look tries whether
+    it can be done again.
     """
 
     def __init__(
@@ -32,13 +37,19 @@ class StoreWatch:
         self._connection = connection
         self._log = log
         self._is_there: bool | None = None
-        self._is_full = False
+        self._refused: str | None = None
+        """The feeder of the last write, if the store refused it."""
         self._look_due = 0.0
 
     @property
     def is_there(self) -> bool:
         """True if the store answered when it was last asked."""
         return self._is_there is True
+
+    @property
+    def is_writable(self) -> bool:
+        """True if it is there, and did not refuse when it was last to write something."""
+        return self.is_there and self._refused is None
 
     def look(self, now: float, settled: Callable[[str, bool], None]) -> None:
         """If it is due, take over what the store holds.
@@ -48,8 +59,7 @@ class StoreWatch:
         if now < self._look_due:
             return
         try:
-            for feeder in self._registry.unknown:
-                settled(feeder, self._registry.settle(feeder))
+            self._settle(settled)
             self._registry.refresh()
         except StoreAway as error:
             self.lost(error)
@@ -57,6 +67,8 @@ class StoreWatch:
             if not self.is_there:
                 self._log.info("registry_loaded", feeders=self._registry.feeders)
             self._is_there = self.is_loaded = True
+            if self._refused is not None:
+                self._write(self._refused, _written_again)
         self._look_due = time.monotonic() + (LOOK_S if self.is_there else LOOK_AWAY_S)
 
     def lost(self, error: Exception) -> None:
@@ -66,17 +78,17 @@ class StoreWatch:
             self._log.warning("store_away", reason=str(error))
             self._presence.farewell(self._connection)
 
-    def takes_no_writes(self, error: Exception) -> None:
-        """The store is there and has no room: say so, once. What it holds can be read."""
-        if not self._is_full:
-            self._is_full = True
-            self._log.warning("store_full", reason=str(error))
+    def takes_no_writes(self, feeder: str, error: Exception) -> None:
+        """The store is there and refuses to write: say so, once. What it holds can be read."""
+        if self._refused is None:
+            self._log.warning("store_refuses_writes", reason=str(error))
+        self._refused = feeder
 
     def takes_writes(self) -> None:
-        """It has written, or had nothing to write."""
-        if self._is_full:
-            self._is_full = False
-            self._log.info("store_has_room")
+        """It has written: if it refused to before, say so, once."""
+        if self._refused is not None:
+            self._refused = None
+            self._log.info("store_takes_writes")
 
     def change(
         self,
@@ -84,20 +96,44 @@ class StoreWatch:
         decide: Callable[[FeederPrograms], FeederPrograms],
         decided: Decided | None = None,
     ) -> bool:
-        """Change what nobody waits for; False while the store is away, and it is left undone."""
-        if not self.is_there:
-            return False
-        try:
-            self._registry.change(feeder, decide, decided)
-        except StoreFull as error:
-            self.takes_no_writes(error)
-            return False
-        except (StoreAway, WriteUnknown) as error:
-            self.lost(error)
-            return False
-        return True
+        """Change what nobody waits for; False while the store is away or takes no writes, and it is
+        left undone.
+        """
+        return self.is_writable and self._write(feeder, decide, decided)
 
     def beat(self, now: float, figures: Callable[[], dict[str, float]]) -> None:
         """The heartbeat of a service that can serve."""
         if self.is_there:
             self._presence.beat(self._connection, now, figures)
+
+    def _settle(self, settled: Callable[[str, bool], None]) -> None:
+        for feeder in self._registry.unknown:
+            try:
+                is_done = self._registry.settle(feeder)
+            except WritesRefused as error:
+                self.takes_no_writes(feeder, error)
+            else:
+                settled(feeder, is_done)
+
+    def _write(
+        self,
+        feeder: str,
+        decide: Callable[[FeederPrograms], FeederPrograms],
+        decided: Decided | None = None,
+    ) -> bool:
+        try:
+            has_written = self._registry.change(feeder, decide, decided)
+        except WritesRefused as error:
+            self.takes_no_writes(feeder, error)
+            return False
+        except (StoreAway, WriteUnknown) as error:
+            self.lost(error)
+            return False
+        if has_written:
+            self.takes_writes()
+        return True
+
+
+def _written_again(held: FeederPrograms) -> FeederPrograms:
+    """What the store holds, for it to write that once more: another object counts as a change."""
+    return replace(held)

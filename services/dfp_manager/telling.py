@@ -18,17 +18,23 @@ from services.dfp_manager.jobs import Waiting
 from services.dfp_manager.registry import Registry
 from services.dfp_manager.store_watch import StoreWatch
 from services.logs import Log
-from services.metrics import FAST_S, CommandMetrics, Figure, Pulse, Snapshot, Value, new_registry
+from services.metrics import (
+    FAST_S,
+    LONGEST_COMMAND,
+    LONGEST_WORDS,
+    TELL_S,
+    CommandMetrics,
+    Figure,
+    Pulse,
+    Snapshot,
+    Value,
+    new_registry,
+)
 from services.outcomes import Outcome
+from services.ration import LINES_A_SECOND, Ration
 from services.requests import Request
 from services.stopwatch import Interval, Stopwatch
 from services.tracing import Attributes, Tracing
-
-TELL_S = 1.0
-"""How often what stands somehow is looked at."""
-
-LONGEST_COMMAND = 64
-"""Characters of a command's name that are logged."""
 
 _PARTS = frozenset({"store", "solver"})
 """What a command may wait for: the phases of it that are told."""
@@ -57,6 +63,7 @@ class Telling:
         self._tracing = tracing
         self._due = 0.0
         self._answered: list[_Answered] = []
+        self._rubbish = Ration(LINES_A_SECOND)
         self._snapshot = Snapshot(FIGURES, {})
         registry.register(self._snapshot)
         self._commands = CommandMetrics("dfp_manager", list(MANAGER_COMMANDS), registry)
@@ -95,19 +102,21 @@ class Telling:
         phases = request.stopwatch.read(now)
         feeder = self._feeder_of(request)
         self._commands.answered(command, code, whole.seconds)
-        self._log.info(
-            "command",
-            command=command[:LONGEST_COMMAND],
-            request_id=request.request_id,
-            feeder=feeder,
-            outcome=code,
-            version=version,
-            waited_ms=phases[Stopwatch.WAITED].ms,
-            store_ms=phases["store"].ms if "store" in phases else 0.0,
-            solver_ms=phases["solver"].ms if "solver" in phases else 0.0,
-            total_ms=whole.ms,
-            **({"problem": outcome.message[:500]} if isinstance(outcome, Refusal) else {}),
-        )
+        if not isinstance(request.command, Refusal) or self._rubbish.allows():
+            self._log.info(
+                "command",
+                command=command[:LONGEST_COMMAND],
+                request_id=request.request_id,
+                feeder=feeder,
+                outcome=code,
+                version=version,
+                waited_ms=phases[Stopwatch.WAITED].ms,
+                store_ms=phases["store"].ms if "store" in phases else 0.0,
+                solver_ms=phases["solver"].ms if "solver" in phases else 0.0,
+                total_ms=whole.ms,
+                **_refused(request.message.topic, outcome),
+                **({"suppressed": left_out} if (left_out := self._rubbish.left_out()) else {}),
+            )
         if self._tracing is not None:
             attributes: Attributes = {
                 "flexfeeder.request_id": request.request_id or "",
@@ -134,6 +143,13 @@ class _Answered(NamedTuple):
     at: float
 
 
+def _refused(topic: str, outcome: Outcome) -> dict[str, str]:
+    """What is said of a refusal, and where it came from."""
+    if not isinstance(outcome, Refusal):
+        return {}
+    return {"topic": topic[:LONGEST_WORDS], "problem": outcome.message[:LONGEST_WORDS]}
+
+
 def _figures(sight: Sight) -> dict[str, Value]:
     """Everything in :data:`FIGURES`, as it is now."""
     served = sorted({sight.feeders.default, *sight.registry.feeders})
@@ -146,7 +162,7 @@ def _figures(sight: Sight) -> dict[str, Value]:
         "shed_kw": {
             name: sum(map(_shed_kw, each.by_number.values())) for name, each in held.items()
         },
-        "store_away": float(not sight.store.is_there),
+        "store_away": float(not sight.store.is_writable),
         "jobs_waiting": float(sight.waiting.count),
         "reconnects": {
             "commands": float(max(0, sight.commands.connects - 1)),
@@ -187,7 +203,11 @@ FIGURES = (
         "kW that the executions under way took off the feeder when they began.",
         "feeder",
     ),
-    Figure("gauge", "flexfeeder_dfp_manager_store_away", "1 while the store is away; 0 otherwise."),
+    Figure(
+        "gauge",
+        "flexfeeder_dfp_manager_store_away",
+        "1 while the store is away, or takes no writes; 0 otherwise.",
+    ),
     Figure(
         "gauge",
         "flexfeeder_dfp_manager_jobs_waiting",

@@ -13,6 +13,7 @@ from services.bus import BrokerAddress
 from services.gateway.access import Access, AccessError
 from services.gateway.app import create_app, guarded
 from services.gateway.bridge import Bridge
+from services.gateway.figures import Figures
 from services.gateway.observed import Observed
 from services.gateway.server import (
     KEEP_ALIVE_S,
@@ -44,27 +45,31 @@ def main() -> int:
         log.error("port_taken", host=host, port=port, reason=str(error))
         return EXIT_BAD_INPUT
     streams = Streams(log)
-    bridge = Bridge(BrokerAddress.of(settings), canonical(settings.feeder), streams, log)
-    scrape.serve_or_exit(settings, log, bridge.figures.registry, bridge.figures.pulse)
+    figures = Figures()
+    address = BrokerAddress.of(settings)
+    bridge = Bridge(address, canonical(settings.feeder), streams, log, figures)
+    scrape.serve_or_exit(settings, log, figures.registry, figures.pulse)
     tracing = tracing_of(os.environ, "gateway", bridge.instance, log)
     app = guarded(create_app(bridge, streams, log), access)
     config = uvicorn.Config(
-        Observed(app, bridge.figures, log, tracing),
+        Observed(app, figures, log, tracing),
         http=Protocol,
         ws="none",
         access_log=False,
         log_config=None,
-        log_level=logging.ERROR,  # what a caller does wrong is counted, not told line by line
+        log_level=logging.ERROR,  # what a caller does wrong counts, and is not told line by line
         proxy_headers=False,  # anybody could say to be somebody else
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=1,
     )
     log.info("listening", url=f"{access.scheme}://{host}:{port}", security=access.security)
-    connections = Connections(log, room_for_connections())
-    Server(config, connections, access.tls, on_shutdown=streams.close).run(sockets=[listener])
-    if tracing is not None:
-        tracing.close()
+    connections = Connections(log, figures, room_for_connections())
+    try:
+        Server(config, connections, access.tls, on_shutdown=streams.close).run(sockets=[listener])
+    finally:
+        if tracing is not None:
+            tracing.close()
     log.info("stopped")
     return 0
 

@@ -58,7 +58,11 @@ def create_app(bridge: Bridge, streams: Streams, log: Log) -> FastAPI:
             await task
 
     app = FastAPIOffline(
-        title="FlexFeeder", description=DESCRIPTION, version="0.1.0", lifespan=lifespan
+        title="FlexFeeder",
+        description=DESCRIPTION,
+        version="0.1.0",
+        lifespan=lifespan,
+        redirect_slashes=False,  # it would lead to wherever the request says that it came to
     )
     routes = Documentation(app)
     # In the order in which a path is looked for.
@@ -66,7 +70,7 @@ def create_app(bridge: Bridge, streams: Streams, log: Log) -> FastAPI:
     reads.install(routes, bridge)
     programs.install(routes, bridge)
     events.install(routes, bridge, streams)
-    health.install(routes, bridge, streams)
+    health.install(routes, bridge)
 
     async def failed(_request: Request, error: Exception) -> Response:
         log.error("request_failed", exc_info=error)

@@ -14,11 +14,13 @@ from schemas import topics
 from schemas.errors import Detail, ErrorCode, Refusal
 from services.bus import BrokerAddress, Connection, Message, Subscription
 from services.gateway.driver import Driver
+from services.gateway.figures import Figures, Sight
 from services.gateway.newest import HeldState, Newest
-from services.gateway.observed import SEEN, TELL_S, Figures, Seen
 from services.gateway.replies import Replies
 from services.gateway.roster import Roster
+from services.gateway.seen import SEEN, Seen
 from services.logs import Log
+from services.metrics import TELL_S
 from services.presence import Presence
 
 REPLY_TIMEOUT_S = 5.0
@@ -55,19 +57,27 @@ class Outcome:
 
 
 class Bridge:
-    """One plain client of the broker: random id, clean start, nothing to lose."""
+    """One plain client of the broker: random id, clean start, nothing to lose.
+
+    ``figures`` are its own where nobody else has any to add.
+    """
 
     def __init__(
-        self, address: BrokerAddress, default_feeder: str, listener: Listener, log: Log
+        self,
+        address: BrokerAddress,
+        default_feeder: str,
+        listener: Listener,
+        log: Log,
+        figures: Figures | None = None,
     ) -> None:
         self.default_feeder = default_feeder
         self.newest = Newest(listener.on_state)
         self.services = Roster()
-        self.figures = Figures()
+        self.figures = figures or Figures()
         self._tell_due = 0.0
         self._awaited = 0
         self._heard_at: dict[str, float] = {}
-        """When the newest state of each feeder came, in monotonic seconds."""
+        """When a state of each feeder was last kept, in monotonic seconds."""
         self._listener = listener
         self.instance = instance = f"gateway-{uuid.uuid4().hex[:12]}"
         self._presence = Presence("gateway", instance, transient=True)
@@ -102,17 +112,21 @@ class Bridge:
         self.figures.pulse.beat("" if self.broker_connected else "the broker is not connected")
         if now >= self._tell_due:
             self._tell_due = now + TELL_S
-            ages = {feeder: now - self._heard_at.get(feeder, now) for feeder in self.newest.states}
-            self.figures.tell(
-                {
-                    "readers": float(self._listener.count),
-                    "replies_awaited": float(self._awaited),
-                    "broker_connected": float(self.broker_connected),
-                    "reconnects": float(max(0, self._connection.connects - 1)),
-                    "messages_dropped": float(self._connection.dropped),
-                    "state_age_seconds": ages,
-                }
-            )
+            self.look(now)
+
+    def look(self, now: float) -> None:
+        """Have the figures tell how things stand; ``now`` in monotonic seconds."""
+        kept = self.newest.states
+        self._heard_at = {feeder: at for feeder, at in self._heard_at.items() if feeder in kept}
+        sight = Sight(
+            readers=self._listener.count,
+            replies_awaited=self._awaited,
+            is_connected=self.broker_connected,
+            connects=self._connection.connects,
+            dropped=self._connection.dropped,
+            state_age_s={feeder: now - at for feeder, at in self._heard_at.items()},
+        )
+        self.figures.look(sight)
 
     @property
     def broker_connected(self) -> bool:
@@ -208,8 +222,10 @@ class Bridge:
         kind = topic.rpartition("/")[2]
         if kind == "state":
             feeder = topics.feeder_of(topic)
+            before = self.newest.states.get(feeder)
             self.newest.take_state(feeder, message.payload)
-            if feeder in self.newest.states:
+            # Anything may come on a state's topic; what is said again is kept anew.
+            if self.newest.states.get(feeder) is not before:
                 self._heard_at[feeder] = time.monotonic()
         elif kind == "status":
             self._take_status(topics.instance_of(topic), message.payload)

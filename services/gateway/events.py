@@ -4,13 +4,15 @@ import orjson
 from fastapi import Request, Response
 
 from schemas.state import State
+from services.api_keys import Caller
 from services.gateway import examples
 from services.gateway.bridge import Bridge
+from services.gateway.guard import CALLER
 from services.gateway.incoming import feeder_meant
 from services.gateway.openapi import FEEDER, READ_ERRORS, Documentation, Operation
 from services.gateway.outbox import MOST_WAITING, STATE_INTERVAL_S, encoded
 from services.gateway.server import hang_up_of
-from services.gateway.streams import EVENTS, MOST_READERS, Streams
+from services.gateway.streams import EVENTS, MOST_READERS, MOST_READERS_A_KEY, Streams
 
 _DESCRIPTION = f"""Server-sent events, each with JSON as its data:
 
@@ -20,7 +22,8 @@ _DESCRIPTION = f"""Server-sent events, each with JSON as its data:
 - `program`: something happened to a demand flexibility program.
 
 Comments in between say that the connection is alive. A caller for whom more than {MOST_WAITING}
-events wait is cut off; at most {MOST_READERS} may read at once."""
+events wait is cut off, and so is one whose key is revoked; at most {MOST_READERS} may read at once,
+{MOST_READERS_A_KEY} of them with the same key."""
 
 
 def install(routes: Documentation, bridge: Bridge, streams: Streams) -> None:
@@ -30,7 +33,9 @@ def install(routes: Documentation, bridge: Bridge, streams: Streams) -> None:
         feeder = feeder_meant(request, bridge)
         client = f"{request.client.host}:{request.client.port}" if request.client else "unknown"
         newest = bridge.newest.states.get(feeder)
-        return streams.open(feeder, newest, hang_up_of(request.scope), client)
+        caller: Caller | None = request.scope.get(CALLER)
+        key_id = None if caller is None else caller.key_id
+        return streams.open(feeder, newest, hang_up_of(request.scope), client, key_id)
 
     operation = Operation(
         tag="events",

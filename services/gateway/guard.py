@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from schemas.errors import ErrorCode, Refusal
 from services.api_keys import ApiKeys, Caller
 from services.gateway import answers, policy
 from services.gateway.limits import Limit
+from services.gateway.server import hang_up_of
 
 CALLER = "flexfeeder.caller"
 """Where the guard says in the scope who calls: a ``Caller``, None where nobody was identified."""
@@ -80,7 +81,8 @@ class Guard:
             await self._app(scope, receive, send)
             return
         scope[CALLER] = None
-        path = scope["path"]
+        # The pattern of a route matches before a last newline; so has to whatever is asked here.
+        path = scope["path"].removesuffix("\n")
         try:
             self._admit(scope, scope["method"], path)
             counts = path not in policy.HEALTH and path != _STREAM
@@ -91,6 +93,9 @@ class Guard:
             await _answer(refusal, scope, receive, send)
             return
         self._under_way += counts
+        caller: Caller | None = scope[CALLER]
+        if path == _STREAM and caller is not None:
+            send = self._while_in_force(caller, scope, send)
         try:
             await self._app(scope, receive, send)
         finally:
@@ -121,6 +126,18 @@ class Guard:
             if not all(policy.is_allowed_origin(o, host, self._origins) for o in found.origins):
                 problem = "a web page of this origin may change nothing here"
                 raise Refusal.of_field(ErrorCode.FORBIDDEN, "Origin", problem)
+
+    def _while_in_force(self, caller: Caller, scope: Scope, send: Send) -> Send:
+        """What sends for as long as the caller's key is taken, and then hangs up."""
+        hang_up = hang_up_of(scope)
+
+        async def send_in_force(message: Message) -> None:
+            if self._keys is not None and not self._keys.current().has(caller.key_id):
+                hang_up()
+            else:
+                await send(message)
+
+        return send_in_force
 
     def _count(self, caller: Caller) -> None:
         wait_s = self._requests.take(caller.key_id, self._clock())

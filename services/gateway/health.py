@@ -1,5 +1,6 @@
 """Whether the gateway is alive, whether everything is there that it needs, and how it all does."""
 
+import time
 from collections.abc import Iterator
 
 import orjson
@@ -13,16 +14,15 @@ from services.gateway.bridge import MANAGER, Bridge
 from services.gateway.metrics import Sample
 from services.gateway.openapi import Documentation, Operation
 from services.gateway.results import Alive
-from services.gateway.streams import Streams
 
 TAG = "health"
 
 
-def install(routes: Documentation, bridge: Bridge, streams: Streams) -> None:
+def install(routes: Documentation, bridge: Bridge) -> None:
     """Add the routes for whoever watches over the system."""
     _install_healthz(routes)
     _install_readyz(routes, bridge)
-    _install_metrics(routes, bridge, streams)
+    _install_metrics(routes, bridge)
 
 
 def _install_healthz(routes: Documentation) -> None:
@@ -64,9 +64,10 @@ def _install_readyz(routes: Documentation, bridge: Bridge) -> None:
     routes.add("GET", "/readyz", readyz, operation)
 
 
-def _install_metrics(routes: Documentation, bridge: Bridge, streams: Streams) -> None:
+def _install_metrics(routes: Documentation, bridge: Bridge) -> None:
     async def get_metrics(_request: Request) -> Response:
-        heard = metrics.rendered(_samples(bridge, streams))
+        heard = metrics.rendered(_samples(bridge))
+        bridge.look(time.monotonic())
         own = generate_latest(bridge.figures.registry).decode()
         return Response(heard + own, media_type=metrics.MEDIA_TYPE)
 
@@ -84,9 +85,8 @@ def _install_metrics(routes: Documentation, bridge: Bridge, streams: Streams) ->
     routes.add("GET", "/metrics", get_metrics, operation)
 
 
-def _samples(bridge: Bridge, streams: Streams) -> Iterator[Sample]:
+def _samples(bridge: Bridge) -> Iterator[Sample]:
     yield Sample("flexfeeder_broker_connected", {}, bridge.broker_connected)
-    yield Sample("flexfeeder_gateway_event_readers", {}, streams.count)
     for feeder, state in bridge.newest.states.items():
         yield Sample("flexfeeder_gateway_state_version", {"feeder": feeder}, state.version)
     for instance, status in bridge.services.statuses():

@@ -1,33 +1,35 @@
-"""What the gateway tells of itself to whoever runs it: figures, a line for each request, traces.
+"""What is told of each request to whoever runs the gateway: it counts, has a line, and is traced.
 
-It stands before everything else that looks at a request, so that nothing goes untold.
+This stands before everything else that looks at a request, so that nothing goes untold.
 """
 
 import re
 import time
-from collections.abc import Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass
 
 import orjson
-from prometheus_client import Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.api_keys import Caller
+from services.gateway.figures import Figures
 from services.gateway.guard import CALLER
+from services.gateway.seen import SEEN, Seen
 from services.logs import Log
-from services.metrics import OTHER, WAITED_S, Figure, Pulse, Snapshot, Value, new_registry
+from services.metrics import OTHER
+from services.ration import LINES_A_SECOND, Ration
 from services.stopwatch import Interval
 from services.tracing import Attributes, Tracing
-
-TELL_S = 1.0
-"""How often what stands somehow is looked at."""
 
 QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 """Paths that are asked for every few seconds: no news at INFO."""
 
 LONGEST_PATH = 200
 """Characters of a path that are logged."""
+
+GIVEN_UP = 499
+"""Status of a request without an answer: its caller has left, or the gateway has ended first."""
+
+_TURNED_AWAY = frozenset({401, 429})
+"""Statuses that anybody gets, as often as he likes."""
 
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})
 
@@ -37,54 +39,6 @@ _LARGEST_ERROR = 1 << 16
 _VERSION = re.compile(rb'"results":\{"feeder":"[A-Za-z0-9_-]{1,64}","version":(\d{1,18}),')
 _HEAD_BYTES = 256
 """Of an answer: so far in, a state has said its version."""
-
-
-@dataclass(slots=True)
-class Seen:
-    """What is to be told of a request, and only those know who serve it."""
-
-    request_id: str | None = None
-    """The one that its command has."""
-    version: int | None = None
-    """Of the state with which it was answered."""
-    traceparent: str | None = None
-    """What its command is to say of the trace that it belongs to."""
-
-
-SEEN: ContextVar[Seen | None] = ContextVar("flexfeeder_seen", default=None)
-"""Of the request that is being served."""
-
-
-class Figures:
-    """What is counted, and what is looked at from time to time."""
-
-    def __init__(self) -> None:
-        self.pulse = Pulse()
-        self.registry = registry = new_registry()
-        self.requests = Counter(
-            "flexfeeder_gateway_requests",
-            "HTTP requests that were answered, by the template of their route.",
-            ["method", "route", "status"],
-            registry=registry,
-        )
-        self.seconds = Histogram(
-            "flexfeeder_gateway_request_seconds",
-            "Seconds from the arrival of a request to the head of its answer.",
-            ["method", "route"],
-            buckets=WAITED_S,
-            registry=registry,
-        )
-        self.in_flight = Gauge(
-            "flexfeeder_gateway_requests_in_flight",
-            "HTTP requests under way, readers of events among them.",
-            registry=registry,
-        )
-        self._snapshot = Snapshot(FIGURES, {})
-        registry.register(self._snapshot)
-
-    def tell(self, values: Mapping[str, Value]) -> None:
-        """Hand over everything in :data:`FIGURES`, by the end of its name."""
-        self._snapshot.tell({f"flexfeeder_gateway_{name}": values[name] for name in values})
 
 
 class Observed:
@@ -97,6 +51,7 @@ class Observed:
         self._figures = figures
         self._log = log.bind()
         self._tracing = tracing
+        self._strangers = Ration(LINES_A_SECOND)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -132,7 +87,7 @@ class Observed:
         now = time.perf_counter()
         method = scope["method"] if scope["method"] in _METHODS else OTHER
         route = getattr(scope.get("route"), "path", OTHER)
-        status = answer.status or 499
+        status = answer.status or GIVEN_UP
         self._figures.requests.labels(method, route, str(status)).inc()
         self._figures.seconds.labels(method, route).observe((answer.began_at or now) - started)
         said: dict[str, str | int] = {}
@@ -146,16 +101,18 @@ class Observed:
         caller: Caller | None = scope.get(CALLER)
         if caller is not None:
             said |= {"key_id": caller.key_id, "key_name": caller.name}
-        log = self._log.debug if scope["path"] in QUIET else self._log.info
-        log(
-            "request",
-            method=method,
-            route=route,
-            path=scope["path"][:LONGEST_PATH],
-            status=status,
-            ms=Interval(started, now).ms,
-            **said,
-        )
+        if status not in _TURNED_AWAY or caller is not None or self._strangers.allows():
+            log = self._log.debug if scope["path"] in QUIET else self._log.info
+            log(
+                "request",
+                method=method,
+                route=route,
+                path=scope["path"][:LONGEST_PATH],
+                status=status,
+                ms=Interval(started, now).ms,
+                **said,
+                **({"suppressed": left_out} if (left_out := self._strangers.left_out()) else {}),
+            )
         return {
             "http.request.method": method,
             "http.route": route,
@@ -206,35 +163,3 @@ def _traceparent(scope: Scope) -> str | None:
             text: str = value.decode("latin-1")
             return text
     return None
-
-
-FIGURES = (
-    Figure("gauge", "flexfeeder_gateway_readers", "Callers that read events."),
-    Figure(
-        "gauge",
-        "flexfeeder_gateway_replies_awaited",
-        "Commands that were sent, and whose reply or state has not come yet.",
-    ),
-    Figure(
-        "gauge",
-        "flexfeeder_gateway_broker_connected",
-        "1 while it is connected to the broker; 0 otherwise.",
-    ),
-    Figure(
-        "counter",
-        "flexfeeder_gateway_reconnects",
-        "Times that the connection to the broker was made again.",
-    ),
-    Figure(
-        "counter",
-        "flexfeeder_gateway_messages_dropped",
-        "Messages that were not sent because too many waited for the broker.",
-    ),
-    Figure(
-        "gauge",
-        "flexfeeder_gateway_state_age_seconds",
-        "Seconds since a state of the feeder last came.",
-        "feeder",
-    ),
-)
-"""What is handed over once a second."""

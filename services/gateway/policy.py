@@ -14,7 +14,15 @@ _OPEN = HEALTH | {"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"}
 _OPEN_FOLDER = "/static-offline-docs/"
 """What may be read without a key."""
 
-_DEFINING_PROGRAMS = frozenset({"/register_dfp", "/update_dfp", "/delete_dfp"})
+_OPERATING = frozenset(
+    {
+        "/run_simulation",
+        *("/modify_load_neighbourhood", "/modify_load_household", "/release_load"),
+        *("/add_generator", "/remove_generator", "/add_device", "/disconnect_device"),
+        *("/subscribe_dfp", "/unsubscribe_dfp", "/execute_dfp", "/stop_dfp"),
+    }
+)
+"""What an operator may do. Whatever else changes something defines programs, or is new."""
 
 _HOST = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+))(?::\d*)?")
 """A host with a port or without; an IPv6 address is in brackets."""
@@ -35,7 +43,7 @@ def role_needed(method: str, path: str) -> Role | None:
     if method in _READING:
         is_open = path in _OPEN or path.startswith(_OPEN_FOLDER)
         return None if is_open else Role.VIEWER
-    return Role.ADMIN if path in _DEFINING_PROGRAMS else Role.OPERATOR
+    return Role.OPERATOR if path in _OPERATING else Role.ADMIN
 
 
 def is_this_machine(host: str) -> bool:

@@ -19,6 +19,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from services.gateway.figures import Closed, Figures
 from services.gateway.headers import BASE, NOTHING, POLICY
 from services.logs import Log
 
@@ -33,8 +34,9 @@ _OTHER_FILES = 100
 """Open files that are no connections: the broker's, the log, libraries."""
 
 _REFUSALS = {
-    400: (b"400 Bad Request", b"this is not HTTP"),
-    431: (b"431 Request Header Fields Too Large", b"the head of the request is too long"),
+    400: (b"400 Bad Request", Closed.NOT_HTTP),
+    429: (b"429 Too Many Requests", Closed.TOO_FAST),
+    431: (b"431 Request Header Fields Too Large", Closed.LONG_HEAD),
 }
 
 
@@ -42,30 +44,36 @@ _REFUSALS = {
 class Connections:
     """What every connection has to keep to, and how many did not.
 
-    A reason for which connections were closed is logged the first time.
+    Those count in the figures by reason; the first one of each reason is logged too.
     """
 
     log: Log
+    figures: Figures
     most: int = MOST_CONNECTIONS
     head_s: float = 10.0
     """How long the head of a request may take, from its first byte; of a connection's first, from
     when that is made. A TLS handshake may take as long."""
     longest_head: int = 1 << 16
     """Bytes of a request's line and headers."""
+    most_headers: int = 100
+    """Each takes far more memory than it has bytes."""
+    most_pipelined: int = 16
+    """Requests that are sent before the answer to one is there."""
     unread_s: float = 30.0
     """How long a caller may leave off reading what it is sent."""
-    closed: Counter[str] = field(default_factory=Counter)
+    closed: Counter[Closed] = field(default_factory=Counter)
     """Connections that were closed for not keeping to it, by reason."""
 
-    def count(self, reason: str, client: tuple[str, int] | None) -> None:
+    def count(self, reason: Closed, client: tuple[str, int] | None) -> None:
         """Say that one is closed."""
         if not self.closed[reason]:
             self.log.warning("connection_closed", reason=reason, client=client and client[0])
         self.closed[reason] += 1
+        self.figures.closed(reason)
 
 
-class _TooLong(Exception):
-    """The head of a request is."""
+class _TooMuch(Exception):
+    """The head of a request is, or how many come at once."""
 
 
 class Protocol(HttpToolsProtocol):
@@ -89,7 +97,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self._bounds.most:
-            self._hang_up("too many connections")
+            self._hang_up(Closed.TOO_MANY)
         else:
             self._wait_for_head()
 
@@ -110,9 +118,18 @@ class Protocol(HttpToolsProtocol):
             self._wait_for_head()
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= self._bounds.most_pipelined:
+            self._problem = 429
+            raise _TooMuch
         super().on_message_begin()
         self._tie()
         self.scope["extensions"] = {_HANG_UP: {"now": self.transport.abort}}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(self.headers) >= self._bounds.most_headers:
+            self._problem = 431
+            raise _TooMuch
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._stop_waiting()
@@ -121,7 +138,7 @@ class Protocol(HttpToolsProtocol):
             head = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if head > self._bounds.longest_head:
                 self._problem = 431
-                raise _TooLong
+                raise _TooMuch
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -144,9 +161,7 @@ class Protocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._unread is None:
-            self._unread = self.loop.call_later(
-                self._bounds.unread_s, self._hang_up, "does not read"
-            )
+            self._unread = self.loop.call_later(self._bounds.unread_s, self._hang_up, Closed.UNREAD)
 
     def resume_writing(self) -> None:
         self._stop_unread()
@@ -164,7 +179,7 @@ class Protocol(HttpToolsProtocol):
         self._loose = -self._arriving
 
     def _wait_for_head(self) -> None:
-        self._waiting = self.loop.call_later(self._bounds.head_s, self._hang_up, "slow head")
+        self._waiting = self.loop.call_later(self._bounds.head_s, self._hang_up, Closed.SLOW_HEAD)
 
     def _stop_waiting(self) -> None:
         if self._waiting is not None:
@@ -176,14 +191,15 @@ class Protocol(HttpToolsProtocol):
             self._unread.cancel()
             self._unread = None
 
-    def _hang_up(self, reason: str) -> None:
+    def _hang_up(self, reason: Closed) -> None:
         self._bounds.count(reason, self.client)
         self.transport.abort()
 
     def _refuse(self, status: int) -> None:
         """Answer a head that is none, and hang up."""
-        line, words = _REFUSALS[status]
-        self._bounds.count(words.decode("ascii"), self.client)
+        line, reason = _REFUSALS[status]
+        words = reason.encode("ascii")
+        self._bounds.count(reason, self.client)
         if not self._is_answering:
             headers = (
                 *BASE,

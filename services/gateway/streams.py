@@ -18,6 +18,9 @@ from services.logs import Log, OncePerTopic
 
 MOST_READERS = 100
 
+MOST_READERS_A_KEY = 20
+"""So that no key takes them all."""
+
 PATIENCE_S = 10.0
 """How long a reader may take to make room for the next event."""
 
@@ -28,7 +31,10 @@ EVENTS: dict[str, type[Alert] | type[ProgramEvent]] = {"alert": Alert, "program"
 class Reader:
     """One caller of ``/events``; ``hang_up`` ends its connection even if it does not read."""
 
-    def __init__(self, hang_up: Callable[[], None], patience_s: float, log: Log) -> None:
+    def __init__(
+        self, hang_up: Callable[[], None], patience_s: float, log: Log, key_id: str | None
+    ) -> None:
+        self.key_id = key_id
         self._hang_up = hang_up
         self._patience_s = patience_s
         self._log = log
@@ -129,9 +135,15 @@ class Streams:
             reader.put_event(chunk)
 
     def open(
-        self, feeder: str, newest: HeldState | None, hang_up: Callable[[], None], client: str
+        self,
+        feeder: str,
+        newest: HeldState | None,
+        hang_up: Callable[[], None],
+        client: str,
+        key_id: str | None = None,
     ) -> "EventStream":
-        """A stream of what happens on a feeder, the newest state first.
+        """A stream of what happens on a feeder, the newest state first, for the bearer of a key
+        where keys are needed.
 
         Raises:
             Refusal: where there are too many readers, or the gateway is about to stop.
@@ -140,12 +152,18 @@ class Streams:
         if self._closing or self.count >= MOST_READERS:
             problem = "stopping" if self._closing else f"{MOST_READERS} callers read already"
             raise Refusal.of_field(ErrorCode.SERVICE_UNAVAILABLE, "events", problem)
-        reader = Reader(hang_up, self._patience_s, self._log.bind(client=client))
+        if key_id is not None and self._readers_with(key_id) >= MOST_READERS_A_KEY:
+            problem = f"{MOST_READERS_A_KEY} callers read already with this key"
+            raise Refusal.of_field(ErrorCode.SERVICE_UNAVAILABLE, "events", problem)
+        reader = Reader(hang_up, self._patience_s, self._log.bind(client=client), key_id)
         if newest is not None:
             reader.put_state(encoded("state", newest.body, newest.version))
         readers = self._readers.setdefault(feeder, set())
         readers.add(reader)
         return EventStream(reader, lambda: readers.discard(reader))
+
+    def _readers_with(self, key_id: str) -> int:
+        return sum(reader.key_id == key_id for each in self._readers.values() for reader in each)
 
     def close(self) -> None:
         """End every stream, and open no more."""

@@ -77,12 +77,12 @@ class Desk:
         now: datetime,
         *,
         may_write: bool,
+        arrived_at: float,
         in_progress: Container[str | None] = (),
-        arrived_at: float = 0.0,
     ) -> Decision:
-        """Decide the command that a message brings; ``in_progress`` are ids of requests that were
-        decided already, and of which nobody knows yet whether they are written; ``arrived_at`` in
-        seconds of ``time.perf_counter``.
+        """Decide the command that a message brings; ``arrived_at`` in seconds of
+        ``time.perf_counter``; ``in_progress`` are ids of requests that were decided already, and of
+        which nobody knows yet whether they are written.
         """
         request = requests.read(message, SOLVER_COMMANDS, arrived_at)
         self.commands += 1

@@ -1,11 +1,12 @@
 """What a solver tells of itself to whoever runs it: figures, a line for each command, traces.
 
-The owner says what it has done, in the order in which it does it; nothing of this holds anything
-up, or is missed where nobody asks.
+The owner says what it has done, in the order in which it does it, and once it has answered. Figures
+and traces then hold nothing up. A line does: it is written to the log before the owner goes on, so
+that the next round waits for whoever reads the log. Hence what anybody can bring about is rationed.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import Histogram
@@ -17,19 +18,27 @@ from schemas.errors import Refusal
 from services import requests
 from services.bus import Connection
 from services.logs import Log
-from services.metrics import FAST_S, CommandMetrics, Figure, Pulse, Snapshot, Value, new_registry
+from services.metrics import (
+    FAST_S,
+    LONGEST_COMMAND,
+    LONGEST_WORDS,
+    TELL_S,
+    CommandMetrics,
+    Pulse,
+    Snapshot,
+    Sourced,
+    new_registry,
+    seen_in,
+)
+from services.outcomes import Outcome
+from services.ration import LINES_A_SECOND, Ration
 from services.solver.custody import Custody
 from services.solver.desk import Decision
 from services.solver.intake import OUTCOMES, Intake
+from services.solver.standing import Standing
 from services.solver.twin import Cycle, Twin
 from services.stopwatch import Interval
 from services.tracing import Attributes, Tracing
-
-TELL_S = 1.0
-"""How often what stands somehow is looked at."""
-
-LONGEST_COMMAND = 64
-"""Characters of a command's name that are logged."""
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 """Bounds of batches, in commands."""
@@ -39,7 +48,7 @@ _VOLTAGES = (AlertKind.UNDERVOLTAGE, AlertKind.OVERVOLTAGE)
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What an owner's figures are taken from. Only its own thread looks there."""
+    """Where an owner's figures are to be seen. Only its own thread looks there."""
 
     fence: int
     twin: Twin
@@ -49,10 +58,27 @@ class Sight:
     readings: Connection
 
 
-class Telling:
-    """Tells of one solver, be it the owner of its feeder or a standby."""
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is to be seen at one time."""
 
-    def __init__(self, feeder: str, log: Log, tracing: Tracing | None = None) -> None:
+    sight: Sight
+    version: int
+    standing: Standing
+    most_in_inbox: int
+    """Messages that were found waiting, since the last look."""
+
+
+class Telling:
+    """Tells of one solver, be it the owner of its feeder or a standby; ``clock`` in seconds."""
+
+    def __init__(
+        self,
+        feeder: str,
+        log: Log,
+        tracing: Tracing | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.pulse = Pulse()
         self.registry = registry = new_registry()
         self._feeder = feeder
@@ -62,10 +88,11 @@ class Telling:
         self._due = 0.0
         self._cycled = Interval(0.0, 0.0)
         self._most_in_inbox = 0
+        self._rubbish = Ration(LINES_A_SECOND, clock)
         labels = {"feeder": feeder}
         self._snapshot = Snapshot(FIGURES, labels)
         registry.register(self._snapshot)
-        self._snapshot.tell({"flexfeeder_solver_owner": 0.0})
+        self._snapshot.tell({OWNER.name: 0.0})
         self._commands = CommandMetrics("solver", list(SOLVER_COMMANDS), registry, labels)
 
         def histogram(name: str, meaning: str, buckets: Sequence[float]) -> Histogram:
@@ -105,7 +132,8 @@ class Telling:
         self.pulse.beat("" if sight.commands.connected else "the broker is not connected")
         if now >= self._due:
             self._due = now + TELL_S
-            self._snapshot.tell(_figures(sight, version, self._most_in_inbox))
+            look = Look(sight, version, sight.twin.standing(), self._most_in_inbox)
+            self._snapshot.tell(seen_in(look, FIGURES))
             self._most_in_inbox = 0
 
     def took(self, messages: int) -> None:
@@ -152,19 +180,22 @@ class Telling:
             return
         whole = Interval(request.stopwatch.arrived_at, carried_out.end)
         self._commands.answered(command, code, whole.seconds)
-        self._log.info(
-            "command",
-            command=command[:LONGEST_COMMAND],
-            request_id=request.request_id,
-            outcome=code,
-            version=version,
-            batch=batch,
-            waited_ms=Interval(request.stopwatch.arrived_at, carried_out.start).ms,
-            journal_ms=parts["journal"].ms if "journal" in parts else 0.0,
-            cycle_ms=parts["solve"].ms if "solve" in parts else 0.0,
-            total_ms=whole.ms,
-            **({"problem": outcome.message[:500]} if isinstance(outcome, Refusal) else {}),
-        )
+        is_command = not isinstance(request.command, Refusal)
+        if is_command or self._rubbish.allows():
+            self._log.info(
+                "command",
+                command=command[:LONGEST_COMMAND],
+                request_id=request.request_id,
+                outcome=code,
+                version=version,
+                batch=batch,
+                waited_ms=Interval(request.stopwatch.arrived_at, carried_out.start).ms,
+                journal_ms=parts["journal"].ms if "journal" in parts else 0.0,
+                cycle_ms=parts["solve"].ms if "solve" in parts else 0.0,
+                total_ms=whole.ms,
+                **_refused(request.message.topic, outcome),
+                **({"suppressed": left_out} if (left_out := self._rubbish.left_out()) else {}),
+            )
         if self._tracing is not None:
             attributes: Attributes = {
                 "flexfeeder.request_id": request.request_id or "",
@@ -179,148 +210,193 @@ class Telling:
             self._tracing.record(name, traceparent, whole, attributes, parts)
 
 
-def _figures(sight: Sight, version: int, most_in_inbox: int) -> dict[str, Value]:
-    """Everything in :data:`FIGURES`, as it is now."""
-    twin, custody, intake = sight.twin, sight.custody, sight.intake
-    standing = twin.standing()
-    found = standing.findings
-    figures: dict[str, Value] = {
-        "owner": 1.0,
-        "fence": float(sight.fence),
-        "version": float(version),
-        "revision": float(twin.revision),
-        "store_away": float(not custody.is_writable),
-        "journal_round_trips": custody.figures["journal_calls"],
-        "snapshots": custody.figures["snapshots"],
-        "snapshot_seconds": custody.figures["snapshot_ms"] / 1000,
-        "rebuilds": float(twin.rebuilds),
-        "inbox_messages": float(most_in_inbox),
-        "readings": {outcome: float(intake.outcomes[outcome]) for outcome in OUTCOMES},
-        "reconnects": {
-            "commands": float(max(0, sight.commands.connects - 1)),
-            "readings": float(max(0, sight.readings.connects - 1)),
-        },
-        "messages_dropped": float(sight.commands.dropped + sight.readings.dropped),
-        "converged": float(standing.converged),
-        "load_kw": standing.load_kw,
-        "generation_kw": standing.generation_kw,
-        "losses_kw": standing.losses_kw,
-        "source_kw": standing.source_kw,
-        "shed_kw": standing.held_kw,
-        "curtailed_generation_kw": standing.curtailed_kw,
-        "min_voltage_pu": standing.min_voltage_pu,
-        "max_voltage_pu": standing.max_voltage_pu,
-        "voltage_violations": {str(kind): float(found[kind]) for kind in _VOLTAGES},
-        "overloaded_transformers": float(found[AlertKind.OVERLOAD]),
-        "not_following": float(found[AlertKind.NOT_FOLLOWING]),
-    }
-    oldest_s = twin.oldest_reading_s(time.time())
-    if oldest_s is not None:
-        figures["oldest_reading_seconds"] = oldest_s
-    return {f"flexfeeder_solver_{name}": value for name, value in figures.items()}
+def _refused(topic: str, outcome: Outcome) -> dict[str, str]:
+    """What more is said of a command that is refused."""
+    if not isinstance(outcome, Refusal):
+        return {}
+    return {"topic": topic[:LONGEST_WORDS], "problem": outcome.message[:LONGEST_WORDS]}
 
 
-FIGURES = (
-    Figure("gauge", "flexfeeder_solver_owner", "1 if it owns its feeder, 0 if it is a standby."),
-    Figure(
+def _found(look: Look, kind: AlertKind) -> float:
+    """How much of a kind is wrong."""
+    return float(look.standing.findings[kind])
+
+
+def _oldest_reading_s(look: Look) -> float | None:
+    """A meter's clock may be ahead of ours."""
+    age_s = look.sight.twin.oldest_reading_s(time.time())
+    return None if age_s is None else max(0.0, age_s)
+
+
+OWNER: Sourced[Look] = Sourced(
+    "gauge",
+    "flexfeeder_solver_owner",
+    "1 if it owns its feeder, 0 if it is a standby.",
+    read=lambda _: 1.0,
+)
+"""Of a standby it is told too, and nothing else is."""
+
+FIGURES: tuple[Sourced[Look], ...] = (
+    OWNER,
+    Sourced(
         "gauge",
         "flexfeeder_solver_fence",
         "Fencing number: rises by 1 with each owner that the feeder gets.",
+        read=lambda look: float(look.sight.fence),
     ),
-    Figure("gauge", "flexfeeder_solver_version", "Version of the newest state."),
-    Figure("gauge", "flexfeeder_solver_revision", "Revision of the adjustments in force."),
-    Figure(
+    Sourced(
+        "gauge",
+        "flexfeeder_solver_version",
+        "Version of the newest state.",
+        read=lambda look: float(look.version),
+    ),
+    Sourced(
+        "gauge",
+        "flexfeeder_solver_revision",
+        "Revision of the adjustments in force.",
+        read=lambda look: float(look.sight.twin.revision),
+    ),
+    Sourced(
         "gauge",
         "flexfeeder_solver_store_away",
         "1 while the store is away, or has not said what became of a write; 0 otherwise.",
+        read=lambda look: float(not look.sight.custody.is_writable),
     ),
-    Figure("counter", "flexfeeder_solver_journal_round_trips", "Calls to the store."),
-    Figure("counter", "flexfeeder_solver_snapshots", "Snapshots that were saved."),
-    Figure("gauge", "flexfeeder_solver_snapshot_seconds", "Seconds that the last snapshot took."),
-    Figure(
+    Sourced(
+        "counter",
+        "flexfeeder_solver_journal_round_trips",
+        "Calls to the store.",
+        read=lambda look: look.sight.custody.figures["journal_calls"],
+    ),
+    Sourced(
+        "counter",
+        "flexfeeder_solver_snapshots",
+        "Snapshots that were saved.",
+        read=lambda look: look.sight.custody.figures["snapshots"],
+    ),
+    Sourced(
+        "gauge",
+        "flexfeeder_solver_snapshot_seconds",
+        "Seconds that the last snapshot took.",
+        read=lambda look: look.sight.custody.figures["snapshot_ms"] / 1000,
+    ),
+    Sourced(
         "counter",
         "flexfeeder_solver_rebuilds",
         "Times that the engine had to build its circuit anew.",
+        read=lambda look: float(look.sight.twin.rebuilds),
     ),
-    Figure(
+    Sourced(
         "gauge",
         "flexfeeder_solver_inbox_messages",
         "The most messages that were found waiting at once, within the last second.",
+        read=lambda look: float(look.most_in_inbox),
     ),
-    Figure(
+    Sourced(
         "counter",
         "flexfeeder_solver_readings",
         "Readings, by what became of them; topic, too_large and invalid are whole messages.",
         "outcome",
+        read=lambda look: {name: float(look.sight.intake.outcomes[name]) for name in OUTCOMES},
     ),
-    Figure(
+    Sourced(
         "counter",
         "flexfeeder_solver_reconnects",
         "Times that a connection to the broker was made again.",
         "connection",
+        read=lambda look: {
+            "commands": float(max(0, look.sight.commands.connects - 1)),
+            "readings": float(max(0, look.sight.readings.connects - 1)),
+        },
     ),
-    Figure(
+    Sourced(
         "counter",
         "flexfeeder_solver_messages_dropped",
         "Messages that were not sent because too many waited for the broker.",
+        read=lambda look: float(look.sight.commands.dropped + look.sight.readings.dropped),
     ),
-    Figure(
+    Sourced(
         "gauge",
         "flexfeeder_solver_oldest_reading_seconds",
         "Seconds since the oldest of the newest readings of each element; missing where there is "
         "none.",
+        read=_oldest_reading_s,
     ),
-    Figure(
+    Sourced(
         "gauge",
         "flexfeeder_solver_converged",
         "1 if the newest solve converged; if 0, the electrical figures are those of the last one "
         "that did.",
+        read=lambda look: float(look.standing.converged),
     ),
-    Figure("gauge", "flexfeeder_solver_load_kw", "kW that loads and devices draw."),
-    Figure("gauge", "flexfeeder_solver_generation_kw", "kW that generators produce."),
-    Figure("gauge", "flexfeeder_solver_losses_kw", "kW that are lost."),
-    Figure(
+    Sourced(
+        "gauge",
+        "flexfeeder_solver_load_kw",
+        "kW that loads and devices draw.",
+        read=lambda look: look.standing.load_kw,
+    ),
+    Sourced(
+        "gauge",
+        "flexfeeder_solver_generation_kw",
+        "kW that generators produce.",
+        read=lambda look: look.standing.generation_kw,
+    ),
+    Sourced(
+        "gauge",
+        "flexfeeder_solver_losses_kw",
+        "kW that are lost.",
+        read=lambda look: look.standing.losses_kw,
+    ),
+    Sourced(
         "gauge",
         "flexfeeder_solver_source_kw",
         "kW drawn from the source; negative while the feeder exports.",
+        read=lambda look: look.standing.source_kw,
     ),
-    Figure(
+    Sourced(
         "gauge",
         "flexfeeder_solver_shed_kw",
         "kW that programs and relief hold back of the demand of loads and devices.",
+        read=lambda look: look.standing.held_kw,
     ),
-    Figure(
+    Sourced(
         "gauge",
         "flexfeeder_solver_curtailed_generation_kw",
         "kW that relief holds back of what generators could produce.",
+        read=lambda look: look.standing.curtailed_kw,
     ),
-    Figure(
+    Sourced(
         "gauge",
         "flexfeeder_solver_min_voltage_pu",
         "Lowest voltage of an energised node, in pu of its bus's base.",
+        read=lambda look: look.standing.min_voltage_pu,
     ),
-    Figure(
+    Sourced(
         "gauge",
         "flexfeeder_solver_max_voltage_pu",
         "Highest voltage of an energised node, in pu of its bus's base.",
+        read=lambda look: look.standing.max_voltage_pu,
     ),
-    Figure(
+    Sourced(
         "gauge",
         "flexfeeder_solver_voltage_violations",
         "Nodes whose voltage is out of its limits, by kind; 0 while nothing converges.",
         "kind",
+        read=lambda look: {str(kind): _found(look, kind) for kind in _VOLTAGES},
     ),
-    Figure(
+    Sourced(
         "gauge",
         "flexfeeder_solver_overloaded_transformers",
         "Transformers, service transformers among them, over their rating; 0 while nothing "
         "converges.",
+        read=lambda look: _found(look, AlertKind.OVERLOAD),
     ),
-    Figure(
+    Sourced(
         "gauge",
         "flexfeeder_solver_not_following",
         "Loads, devices and generators that do not keep to their setpoints; 0 while nothing "
         "converges.",
+        read=lambda look: _found(look, AlertKind.NOT_FOLLOWING),
     ),
 )
-"""What is handed over once a second."""
+"""What is looked at once a second."""

@@ -262,7 +262,7 @@ class TestUp:
     )
     @effort(200)
     def test_a_status_is_kept_or_not(self, messages: list[Message]) -> None:
-        watcher = Watcher(SETTINGS, LOG)
+        watcher = Watcher(SETTINGS, LOG, with_states=True)
         for message in messages:
             watcher._arrived(message)
         for instance in watcher.statuses:

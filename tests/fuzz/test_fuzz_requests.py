@@ -122,7 +122,7 @@ def assert_within_reach(demand: Demand) -> None:
 @effort(300)
 def test_any_message_is_a_request_or_a_refusal(heard: Message) -> None:
     """What is accepted was not retained, and names no topic to answer on but one for replies."""
-    request = requests.read(heard, COMMANDS)
+    request = requests.read(heard, COMMANDS, arrived_at=0.0)
     if isinstance(request.command, Refusal):
         assert_answered(request, request.command)
     else:
@@ -139,7 +139,7 @@ class TestSolver:
         desk = Desk(FEEDER, demand, Once(), LOG)
         for message in heard:
             before = demand.to_json()
-            decision = desk.decide(message, NOW, may_write=True)
+            decision = desk.decide(message, NOW, may_write=True, arrived_at=0.0)
             assert not desk.is_broken
             assert decision.takes_effect or demand.to_json() == before
             assert_answered(decision.request, decision.outcome)
@@ -184,7 +184,7 @@ class TestManager:
     def test_any_command_is_decided_answered_and_can_be_kept(self, heard: list[Message]) -> None:
         held = Held("s", executing())
         for message in heard:
-            request = requests.read(message, MANAGER_COMMANDS)
+            request = requests.read(message, MANAGER_COMMANDS, arrived_at=0.0)
             outcome, held = self._carried_out(request, held)
             assert_answered(request, outcome)
 

@@ -19,10 +19,19 @@ BROKERS = [
     ),
 ]
 
-
-SYSTEMS = [*BROKERS, pytest.param("mosquitto-in-containers", marks=engine.needed())]
-"""What a whole system runs on: the embedded broker and store, Mosquitto and the embedded store, or
-Mosquitto and Redis in containers.
+SYSTEMS = [
+    "embedded",
+    pytest.param(
+        "mosquitto",
+        marks=pytest.mark.skipif(
+            MOSQUITTO is None or engine.is_there(),
+            reason="mosquitto is not installed, or runs in a container instead",
+        ),
+    ),
+    pytest.param("mosquitto-in-containers", marks=engine.needed()),
+]
+"""What a whole system runs on: the embedded broker and store; and where an engine is, Mosquitto and
+Redis in containers, else the Mosquitto of this machine.
 """
 
 

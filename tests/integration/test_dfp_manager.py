@@ -882,6 +882,12 @@ def peers(own: World) -> Iterator[tuple[Caller, Solver]]:
         yield caller, solver
 
 
+def has_room(store: Store, is_so: bool) -> None:
+    """Have a store take writes, or refuse them."""
+    with store.client() as client:
+        client.config_set("maxmemory", 0 if is_so else 1)
+
+
 class TestWhatDies:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
     def test_a_manager_that_starts_again_serves_what_is_in_the_store(
@@ -999,6 +1005,49 @@ class TestWhatDies:
             wait_until(lambda: caller.ask("list", {})["status"] == "success", "it serves")
             assert caller.does("list", {}) == before
 
+    def test_a_store_that_takes_no_writes_is_read_and_it_heals(self, own: World) -> None:
+        """The service stays online, and says once that nothing is written, and once that it is."""
+        late = {**PEAK, "name": "late"}
+        with peers(own) as (caller, _):
+            before = caller.does("list", {})
+            has_room(own.store, False)
+            for command, body in (("register", late), ("stop", EXECUTE), ("register", late)):
+                reply = caller.ask(command, body)
+                assert_error(reply, "service_unavailable", "store")
+                assert reply["message"] == "store: it takes no writes; nothing was changed"
+                assert caller.does("list", {}) == before
+            assert own.logged("store_takes_writes") == 0
+            has_room(own.store, True)
+            caller.does("register", late)
+            caller.does("delete", {"name": "late"})
+            assert caller.does("list", {}) == before
+            assert own.logged("store_refuses_writes") == 1
+            assert own.logged("store_takes_writes") == 1
+            assert own.logged("store_away") == 0
+
+    def test_what_an_execution_did_is_noted_once_the_store_takes_writes(self, own: World) -> None:
+        """Who asks meanwhile hears it all the same."""
+        with peers(own) as (caller, solver):
+            caller.does("stop", EXECUTE)
+            solver.follows = False
+            asked = caller.send("execute", under("r-1", EXECUTE))
+            wait_until(lambda: bool(solver.received[-1].programs), "it is in force")
+            has_room(own.store, False)
+            solver.follows = True
+            reply = caller.reply(asked)
+            assert reply["results"]["total_shed_kw"] == 40.0
+            assert_same(asked_again(caller, "execute", under("r-1", EXECUTE)), reply)
+
+            def noted() -> float | None:
+                runs = caller.does("get", {"name": "peak_shaving"})["executions"]
+                return runs[-1]["total_shed_kw"]
+
+            assert noted() is None
+            has_room(own.store, True)
+            wait_until(lambda: noted() == 40.0, "it is noted")
+            assert_same(caller.ask("execute", under("r-1", EXECUTE)), reply)
+            assert own.logged("store_refuses_writes") == own.logged("store_takes_writes") == 1
+
     def test_a_store_that_was_emptied_is_surpassed(self, own: World) -> None:
         """Lower revisions are ignored: an empty registry goes on above what the solver shows."""
         with peers(own) as (caller, solver):
@@ -1011,6 +1060,20 @@ class TestWhatDies:
             caller.does("register", PEAK)
             report = caller.does("execute", {"dfp_name": "peak_shaving"})
             assert report["revision"] > revision + 1
+
+    def test_one_that_takes_no_writes_besides_is_surpassed_when_it_does(self, own: World) -> None:
+        """It is said that a lower revision was surpassed when it was, and once."""
+        with peers(own) as (_, solver):
+            revision = solver.received[-1].revision
+            has_room(own.store, False)
+            with own.store.client() as client:
+                client.flushall()
+            wait_until(lambda: own.logged("store_refuses_writes") == 1, "it refuses")
+            assert own.logged("revision_behind") == 0
+            has_room(own.store, True)
+            wait_until(lambda: solver.received[-1].revision > revision, "it goes on above")
+            assert solver.received[-1].programs == ()
+            assert own.logged("revision_behind") == 1
 
     def test_one_that_was_emptied_while_the_manager_was_away_too(self, own: World) -> None:
         with peers(own) as (caller, solver):
@@ -1101,6 +1164,27 @@ class TestAWriteWithoutAnAnswer:
                 return caller.events("peak_shaving")[-1].event == "stopped"
 
             wait_until(is_told, "everybody is told")
+
+    def test_while_the_store_takes_no_writes_either_it_is_served_and_read(
+        self, own: World, way: Way
+    ) -> None:
+        with peers(own) as (caller, solver):
+            way.fault, way.is_closed = "request lost", True
+            asked = caller.send("stop", EXECUTE)
+            wait_until(lambda: own.logged("store_away") == 1, "it is away")
+            has_room(own.store, False)
+            way.is_closed = False
+            wait_until(lambda: own.logged("store_refuses_writes") == 1, "it is back, and refuses")
+            wait_until(caller.is_online, "the manager is online")
+            assert caller.does("get", {"name": "peak_shaving"})["executing"]
+            reply = caller.ask("register", {**PEAK, "name": "late"})
+            assert_error(reply, "service_unavailable", "store")
+            has_room(own.store, True)
+            assert caller.reply(asked)["status"] == "error"
+            wait_until(lambda: own.logged("store_takes_writes") == 1, "it takes writes")
+            caller.does("stop", EXECUTE)
+            assert solver.received[-1].programs == ()
+            assert own.logged("store_away") == 1
 
 
 def in_the_store(own: World) -> Adjustments:

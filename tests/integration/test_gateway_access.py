@@ -225,6 +225,39 @@ class TestRoles:
             keys_file.save(keys_path, revoked)
         wait_until(lambda: status() in {401, 429}, "the revoked key is not", every_s=0.2)
 
+    def test_a_stream_ends_with_its_key(self, closed: Gateway, keys_path: Path) -> None:
+        key = new_key(keys_path, Role.VIEWER, "reader_for_a_while")
+        other = new_key(keys_path, Role.VIEWER, "reader")
+
+        def is_let_in(key: str) -> bool:
+            return httpx.get(f"{closed.url}/metrics", headers=bearer(key)).status_code == 200
+
+        wait_until(lambda: is_let_in(key) and is_let_in(other), "both are taken", every_s=0.2)
+        with (
+            httpx.stream("GET", f"{closed.url}/events", headers=bearer(key), timeout=20) as ending,
+            httpx.stream(
+                "GET", f"{closed.url}/events", headers=bearer(other), timeout=20
+            ) as other_s,
+        ):
+            with keys_file.changing(keys_path):
+                revoked = keys_file.load(keys_path).revoke(key[3:11], datetime.now(UTC))
+                keys_file.save(keys_path, revoked)
+            with pytest.raises(httpx.RemoteProtocolError):
+                for _ in ending.iter_bytes():
+                    pass
+            assert next(other_s.iter_bytes())
+
+    def test_no_key_takes_all_the_streams(self, closed: Gateway, keys_path: Path) -> None:
+        greedy, other = (new_key(keys_path, Role.VIEWER, name) for name in ("greedy", "modest"))
+        with ExitStack() as stack:
+
+            def status(key: str) -> int:
+                stream = httpx.stream("GET", f"{closed.url}/events", headers=bearer(key))
+                return stack.enter_context(stream).status_code
+
+            wait_until(lambda: status(greedy) == 503, "it has as many as it may", every_s=0.05)
+            assert status(other) == 200
+
     def test_headers_given_twice_or_badly_are_no_key(
         self, closed: Gateway, keys: dict[Role, str]
     ) -> None:
@@ -318,10 +351,45 @@ class TestLimits:
         reasons = [entry["reason"] for entry in unlocked.logged("connection_closed")]
         assert reasons.count("slow head") == 1  # told the first time
 
+    def test_a_flood_of_requests_before_an_answer_is_hung_up_on(self, unlocked: Gateway) -> None:
+        """Each would be held, at a hundred times what it weighs."""
+        answer = raw(unlocked.port, b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n" * 10_000)
+        assert answer.count(b"HTTP/1.1 ") < 100
+        assert httpx.get(f"{unlocked.url}/healthz").status_code == 200
+
+    def test_a_head_of_many_headers_is_refused(self, unlocked: Gateway) -> None:
+        few = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        assert raw(unlocked.port, few + b"a: b\r\n" * 90 + b"\r\n")[:13] == b"HTTP/1.1 200 "
+        assert raw(unlocked.port, few + b"a: b\r\n" * 200 + b"\r\n")[:13] == b"HTTP/1.1 431 "
+
     def test_a_huge_head_is_refused(self, unlocked: Gateway) -> None:
         answer = raw(unlocked.port, b"GET / HTTP/1.1\r\nX-A: " + b"a" * 1_000_000 + b"\r\n\r\n")
         assert answer[:13] in {b"", b"HTTP/1.1 431 "}  # words may be lost where much is unread
         assert httpx.get(f"{unlocked.url}/healthz").status_code == 200
+
+
+class TestPaths:
+    """The table of rights and the routes see the same path."""
+
+    @pytest.mark.parametrize(
+        "ending", ["%0A", "%0D", "%00", "%0D%0A", "%E2%80%A8", "/", "//", "%20"]
+    )
+    @pytest.mark.parametrize("path", ["/register_dfp", "/update_dfp", "/delete_dfp"])
+    def test_nothing_behind_a_path_makes_it_another(
+        self, closed: Gateway, keys: dict[Role, str], path: str, ending: str
+    ) -> None:
+        """An operator would come through to the endpoint, which says 503 or 422."""
+        for method in ("POST", "PUT", "DELETE"):
+            request = f"{method} {path}{ending} HTTP/1.1\r\nHost: localhost\r\n"
+            request += f"Authorization: Bearer {keys[Role.OPERATOR]}\r\nConnection: close\r\n\r\n"
+            assert raw(closed.port, request.encode())[:13] in {b"HTTP/1.1 403 ", b"HTTP/1.1 404 "}
+
+    def test_what_is_new_takes_an_administrator(
+        self, closed: Gateway, keys: dict[Role, str]
+    ) -> None:
+        for role, status in ((Role.OPERATOR, 403), (Role.ADMIN, 404)):
+            answer = httpx.post(f"{closed.url}/something_new", headers=bearer(keys[role]))
+            assert answer.status_code == status
 
 
 class TestWebPages:

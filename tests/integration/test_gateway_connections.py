@@ -15,6 +15,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 from support import quiet_log
 
+from services.gateway.figures import Figures
 from services.gateway.server import Connections, Protocol, Server
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -62,7 +63,7 @@ async def serving(
 ) -> AsyncIterator[Served]:
     """The server in this process, with bounds of the test's own."""
     listener = socket.create_server(("127.0.0.1", 0))
-    connections = Connections(quiet_log(), **bounds)
+    connections = Connections(quiet_log(), Figures(), **bounds)
     config = uvicorn.Config(
         served,
         http=Protocol,
@@ -303,6 +304,26 @@ def test_what_is_not_http_is_told_so_and_hung_up_on(noise: bytes) -> None:
     run(test)
 
 
+def test_those_that_are_closed_are_in_the_figures() -> None:
+    async def test() -> None:
+        async with serving() as served:
+            for noise in (b"\x00", b"\x00", b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n"):
+                async with served.connected() as (reader, writer):
+                    writer.write(noise)
+                    await rest(reader)
+            registry = served.connections.figures.registry
+            told = {
+                sample.labels["reason"]: sample.value
+                for metric in registry.collect()
+                for sample in metric.samples
+                if sample.name == "flexfeeder_gateway_connections_closed_total" and sample.value
+            }
+            assert told == served.connections.closed
+            assert told == {"this is not HTTP": 2, "the head of the request is too long": 1}
+
+    run(test)
+
+
 def test_noise_after_a_request_does_not_get_into_its_answer() -> None:
     async def test() -> None:
         async with serving() as served, served.connected() as (reader, writer):
@@ -342,7 +363,7 @@ def test_a_caller_that_does_not_read_its_answers_is_cut_off() -> None:
             loop = asyncio.get_running_loop()
             with socket.create_connection(("127.0.0.1", served.port)) as deaf:
                 deaf.setblocking(False)
-                await loop.sock_sendall(deaf, b"GET /large HTTP/1.1\r\n\r\n" * 20)
+                await loop.sock_sendall(deaf, b"GET /large HTTP/1.1\r\n\r\n" * 10)
                 while not served.connections.closed:  # noqa: ASYNC110 - a counter has no event
                     await asyncio.sleep(0.01)
             assert served.connections.closed == {"does not read": 1}

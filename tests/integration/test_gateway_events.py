@@ -115,8 +115,8 @@ def calling(gateway: Gateway, buffer: int = 1 << 16) -> Iterator[socket.socket]:
 def readers_of(gateway: Gateway) -> int:
     """How many readers the gateway says that it has."""
     for line in (ports.fetch(f"{gateway.url}/metrics", 5.0) or b"").decode().splitlines():
-        if line.startswith("flexfeeder_gateway_event_readers "):
-            return int(line.split()[1])
+        if line.startswith("flexfeeder_gateway_readers "):
+            return int(float(line.split()[1]))
     raise AssertionError("there is no such figure")
 
 

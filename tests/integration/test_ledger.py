@@ -75,6 +75,7 @@ class Solver:
             self.message(request_id),
             datetime.now(UTC),
             may_write=self.custody.is_writable,
+            arrived_at=0.0,
             in_progress=self.ledger.in_progress,
         )
 

@@ -2,11 +2,13 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,9 +23,12 @@ from support import FEEDER, FEEDERS, Broker, MqttClient, assert_refused, loads, 
 
 from flexfeeder import ports
 from flexfeeder.testing import wait_until
+from services.gateway.figures import FIGURES as GATEWAY_FIGURES
 from services.process import EXIT_BAD_INPUT
+from services.solver.telling import FIGURES as SOLVER_FIGURES
 
 PIN = {"bus_name": "1", "load_name": "Load_1", "new_kw": 5.0, "new_kvar": 1.0}
+AT_60 = f"flexfeeder/{FEEDER}/meter/60/Load_60"
 STATUS = f"flexfeeder/service/solver-{FEEDER}/status"
 CALLER = "00f067aa0ba902b7"
 SERVER, CONSUMER, INTERNAL = 2, 5, 1
@@ -401,25 +406,70 @@ class TestFigures:
 
     def test_readings_count_by_what_became_of_them(self, running: Running) -> None:
         with MqttClient(running.port, protocol="5") as meter:
-            topic = f"flexfeeder/{FEEDER}/meter/60/Load_60"
-            element = next(
-                (details["bus"], load["name"])
-                for details in results(running.http.get("/get_state"))["bus_details"]
-                for load in details["loads"]
-                if details["bus"] == "60"
-            )
-            topic = f"flexfeeder/{FEEDER}/meter/{element[0]}/{element[1]}"
-            meter.publish(topic, b'{"kw": 3.0}')
-            meter.publish(topic, b'{"kw": "much"}')
+            meter.publish(AT_60, b'{"kw": 3.0}')
+            meter.publish(AT_60, b'{"kw": "much"}')
 
         def told(outcome: str) -> float:
             name = "flexfeeder_solver_readings_total"
             return running.solver.figure(name, outcome=outcome) or 0.0
 
         wait_until(lambda: told("accepted") >= 1 and told("invalid") >= 1, "both are counted")
-        age_s = running.solver.figure("flexfeeder_solver_oldest_reading_seconds")
+        name = "flexfeeder_solver_oldest_reading_seconds"
+        wait_until(lambda: running.solver.figure(name) is not None, "there is a reading")
+        age_s = running.solver.figure(name)
         assert age_s is not None
         assert 0 <= age_s < 60
+        names = {metric.name for metric in running.solver.figures()}
+        assert {figure.name for figure in SOLVER_FIGURES} <= names, "now all of them are told"
+
+    def test_a_reading_of_a_clock_that_is_ahead_is_not_of_the_future(
+        self, running: Running
+    ) -> None:
+        """Half a minute; the solver forgives as much."""
+        at = (datetime.now(UTC) + timedelta(seconds=30)).isoformat()
+        name = "flexfeeder_solver_oldest_reading_seconds"
+        with MqttClient(running.port, protocol="5") as meter:
+            meter.publish(AT_60, orjson.dumps({"kw": 3.0, "at": at}))
+            wait_until(lambda: running.solver.figure(name) == 0.0, "it is of now")
+
+    def test_a_gateway_tells_everything_that_it_looks_at(self, running: Running) -> None:
+        names = {metric.name for metric in running.gateway.figures()}
+        assert {figure.name for figure in GATEWAY_FIGURES} <= names
+
+    def test_rubbish_makes_no_state_younger(self, running: Running) -> None:
+        """Of a feeder that nobody serves; the same state once more does."""
+        feeder = "unserved"
+        state = {**results(running.http.get("/get_state")), "feeder": feeder}
+        older = {**state, "version": state["version"] - 1}
+        topic = f"flexfeeder/{feeder}/state"
+
+        def age_s() -> float:
+            name = "flexfeeder_gateway_state_age_seconds"
+            age = running.gateway.figure(name, feeder=feeder)
+            return -1.0 if age is None else age
+
+        with MqttClient(running.port, protocol="5") as client:
+            client.publish(topic, orjson.dumps(state))
+            wait_until(lambda: age_s() >= 0, "the gateway has it")
+
+            def is_older_however_much_comes() -> bool:
+                client.publish(topic, b"no state")
+                client.publish(topic, orjson.dumps(older))
+                return age_s() > 2
+
+            wait_until(is_older_however_much_comes, "nothing makes it younger")
+            client.publish(topic, orjson.dumps(state))
+            wait_until(lambda: age_s() < 2, "it has come again")
+
+    def test_connections_that_are_closed_count(self, running: Running) -> None:
+        def closed() -> float | None:
+            name = "flexfeeder_gateway_connections_closed_total"
+            return running.gateway.figure(name, reason="this is not HTTP")
+
+        assert closed() == 0
+        with socket.create_connection(("127.0.0.1", httpx.URL(running.url).port or 0)) as caller:
+            caller.sendall(b"\x00")
+            wait_until(lambda: closed() == 1, "it counts")
 
 
 class TestHealth:
@@ -460,7 +510,7 @@ class TestHealth:
         service._env["FLEXFEEDER_METRICS_PORT"] = taken
         with service:
             assert service.process.wait(20) == EXIT_BAD_INPUT
-            assert service.line("metrics_port_taken")["port"] == int(taken)
+            assert service.line("metrics_not_served")["port"] == int(taken)
 
 
 def test_a_collector_that_is_away_holds_nothing_up(place: Place) -> None:

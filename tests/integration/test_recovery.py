@@ -60,7 +60,7 @@ class Life:
         message = Message(
             topics.command("ieee13", command), orjson.dumps(body), False, None, None, (1, 1, 1)
         )
-        decision = self._desk.decide(message, NOW, may_write=True)
+        decision = self._desk.decide(message, NOW, may_write=True, arrived_at=0.0)
         if decision.entry is not None:
             self.journal.append([entries.encode(decision.entry)])
         self.twin.demand.commit()

@@ -59,6 +59,14 @@ class TestCommands:
         heard = message(topics.command("f", command), payload)
         return Decision(requests.read(heard, SOLVER_COMMANDS, arrived_at), outcome, is_told=is_told)
 
+    @staticmethod
+    def rubbish(payload: bytes = b"no JSON", command: str = "set_factor") -> Decision:
+        """What the desk makes of what is no command."""
+        heard = message(topics.command("f", command), payload)
+        request = requests.read(heard, SOLVER_COMMANDS, time.perf_counter())
+        assert isinstance(request.command, Refusal)
+        return Decision(request, request.command)
+
     def told(self, *decisions: Decision) -> tuple[Telling, list[Any]]:
         log, entries = logged()
         telling = Telling("f", log)
@@ -86,6 +94,7 @@ class TestCommands:
         _, [entry] = self.told(self.decision("set_factor", refusal))
         assert entry["outcome"] == "bus_not_found"
         assert entry["problem"] == "bus_name: there is no bus '1'"
+        assert entry["topic"] == "flexfeeder/f/command/set_factor"
 
     def test_those_of_a_batch_say_how_many_they_are(self) -> None:
         decided = [self.decision("set_factor", Done("factor set")) for _ in range(3)]
@@ -108,3 +117,37 @@ class TestCommands:
         name = "x" * 100
         _, [entry] = self.told(self.decision(name, Refusal(ErrorCode.UNKNOWN_COMMAND, "none")))
         assert entry["command"] == "x" * 64
+
+    def test_a_refusal_is_logged_as_far_as_it_fits(self) -> None:
+        _, [entry] = self.told(self.rubbish(command="x" * 1000))
+        topic = "flexfeeder/f/command/" + "x" * 1000
+        assert entry["topic"] == topic[:200]
+        assert len(entry["problem"]) == 200
+        assert entry["outcome"] == "unknown_command"
+
+    def test_of_what_is_no_command_there_are_ten_lines_within_a_second(self) -> None:
+        """And all of it counts; the next line says how much of it was left out."""
+        now = [100.0]
+        log, entries = logged()
+        telling = Telling("f", log, clock=lambda: now[0])
+
+        def takes(*decisions: Decision) -> list[int | None]:
+            """What each line says that was left out before it."""
+            entries.clear()
+            telling.answered(decisions, time.perf_counter(), 12_000_000_042)
+            return [entry.get("suppressed") for entry in entries]
+
+        unknown, unreadable = self.rubbish(command="do_it"), self.rubbish()
+        assert takes(*[unknown, unreadable] * 50) == [None] * 10
+        assert takes(self.decision("set_factor", Done("factor set"))) == [90]
+        assert takes(*[unreadable] * 5) == []
+        now[0] = 101.0
+        assert takes(*[unreadable] * 2) == [5, None]
+        count = "flexfeeder_solver_commands_total"
+        labels = {"feeder": "f", "command": "set_factor", "outcome": "not_json"}
+        assert telling.registry.get_sample_value(count, labels) == 57.0
+
+    def test_commands_that_can_be_read_have_a_line_each(self) -> None:
+        refusal = Refusal.of_field(ErrorCode.BUS_NOT_FOUND, "bus_name", "there is no bus '1'")
+        _, entries = self.told(*[self.decision("set_factor", refusal)] * 100)
+        assert len(entries) == 100

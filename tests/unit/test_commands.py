@@ -376,7 +376,7 @@ def arrived(body: dict[str, object], now: datetime) -> RunSimulation | Refusal:
         correlation=None,
         receipt=(1, 1, 1),
     )
-    command = requests.read(message, SOLVER_COMMANDS).command
+    command = requests.read(message, SOLVER_COMMANDS, arrived_at=0.0).command
     assert isinstance(command, RunSimulation)
     try:
         requests.check_deadline(command, now)

@@ -18,8 +18,10 @@ from structlog.testing import LogCapture
 from schemas.errors import Detail, ErrorCode
 from services.api_keys import Caller, Role
 from services.gateway import answers
+from services.gateway.figures import Figures
 from services.gateway.guard import CALLER
-from services.gateway.observed import SEEN, Figures, Observed, Seen
+from services.gateway.observed import Observed
+from services.gateway.seen import SEEN, Seen
 
 STATE = b'{"feeder":"f","version":12000000042,"solved_at":"..."}'
 
@@ -45,6 +47,10 @@ async def refused(_request: Request) -> Response:
     return answers.error(404, ErrorCode.BUS_NOT_FOUND, "bus: there is no bus '9'", details)
 
 
+async def closed(_request: Request) -> Response:
+    return answers.error(401, ErrorCode.UNAUTHENTICATED, "a key is needed")
+
+
 async def broken(_request: Request) -> Response:
     raise Broken
 
@@ -66,6 +72,7 @@ ROUTES = {
     "/state": read,
     "/buses/{bus}": refused,
     "/broken": broken,
+    "/closed": closed,
     "/foreign": foreign,
     "/events": streamed,
     "/healthz": read,
@@ -84,7 +91,7 @@ class Known:
 
 
 class Gateway:
-    def __init__(self, level: int = logging.INFO) -> None:
+    def __init__(self, level: int = logging.INFO, *, is_known: bool = True) -> None:
         self.figures = Figures()
         capture = LogCapture()
         log = structlog.wrap_logger(
@@ -94,7 +101,8 @@ class Gateway:
         )
         self.entries = capture.entries
         routes = [Route(path, endpoint, methods=["GET"]) for path, endpoint in ROUTES.items()]
-        self._app = Observed(Known(Starlette(routes=routes)), self.figures, log)
+        app: Any = Starlette(routes=routes)
+        self._app = Observed(Known(app) if is_known else app, self.figures, log)
 
     def ask(self, path: str, method: str = "GET") -> httpx.Response:
         async def asked() -> httpx.Response:
@@ -223,3 +231,16 @@ def test_requests_do_not_see_each_other() -> None:
         ("/a", "/a"),
         ("/b", "/b"),
     }
+
+
+def test_strangers_fill_no_log() -> None:
+    """Ten lines within any second, however many are turned away; none goes unsaid."""
+    gateway = Gateway(is_known=False)
+    for _ in range(200):
+        gateway.ask("/closed")
+    gateway.ask("/state")
+    lines = [entry for entry in gateway.entries if entry["event"] == "request"]
+    left_out = sum(line.get("suppressed", 0) for line in lines)
+    assert left_out > 0
+    assert len(lines) + left_out == 201
+    assert gateway.count(method="GET", route="/closed", status="401") == 200.0

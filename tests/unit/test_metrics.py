@@ -4,6 +4,7 @@ in the documentation.
 
 import re
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -24,8 +25,16 @@ from schemas.alerts import AlertKind
 from schemas.commands import SOLVER_COMMANDS
 from services import scrape
 from services.dfp_manager.telling import Telling as ManagerTelling
-from services.gateway.observed import Figures
-from services.metrics import CommandMetrics, Figure, Pulse, Snapshot, new_registry
+from services.gateway.figures import Figures
+from services.metrics import (
+    CommandMetrics,
+    Figure,
+    Pulse,
+    Snapshot,
+    Sourced,
+    new_registry,
+    seen_in,
+)
 from services.process import EXIT_BAD_INPUT
 from services.settings import Settings
 from services.solver.findings import Finding
@@ -119,6 +128,19 @@ class TestSnapshot:
         registry.register(Snapshot([Figure("gauge", "a", "A.")], {}))
         with pytest.raises(ValueError, match="Duplicated"):
             Gauge("a", "A.", registry=registry)
+
+
+class TestSourced:
+    FIGURES: tuple[Sourced[dict[str, float]], ...] = (
+        Sourced("gauge", "a", "A.", read=lambda seen: seen.get("a")),
+        Sourced("counter", "b", "B.", "kind", read=lambda seen: {"x": seen["b"]}),
+    )
+
+    def test_each_is_taken_from_what_there_is_to_be_seen(self) -> None:
+        assert seen_in({"a": 1.0, "b": 2.0}, self.FIGURES) == {"a": 1.0, "b": {"x": 2.0}}
+
+    def test_what_nobody_knows_is_left_out(self) -> None:
+        assert seen_in({"b": 2.0}, self.FIGURES) == {"b": {"x": 2.0}}
 
 
 class TestCommands:
@@ -219,6 +241,19 @@ class TestServer:
 
         wait_until(is_let_in, "others are let in again")
 
+    def test_those_for_whom_there_is_no_thread_keep_nobody_out(self, server: scrape.Server) -> None:
+        """More of them than are served at once; the stack of a thread is to be larger than what
+        any process can address.
+        """
+        before = threading.stack_size(1 << 50)
+        try:
+            for _ in range(scrape.MOST_AT_ONCE + 1):
+                with socket.create_connection(("127.0.0.1", server.port), timeout=10) as caller:
+                    assert caller.recv(1) == b"", "it is hung up on"
+        finally:
+            threading.stack_size(before)
+        assert asked(server, "/metrics")[0] == 200
+
     def test_a_port_that_is_taken_ends_the_process(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
@@ -228,7 +263,18 @@ class TestServer:
                 scrape.serve_or_exit(Settings(metrics_port=port), log, new_registry(), Pulse())
         assert ended.value.code == EXIT_BAD_INPUT
         [entry] = logged.entries
-        assert (entry["event"], entry["port"]) == ("metrics_port_taken", port)
+        assert (entry["event"], entry["port"]) == ("metrics_not_served", port)
+
+    def test_so_does_a_host_that_is_none_of_ours(self) -> None:
+        settings = Settings(metrics_port=ports.free_port(), metrics_host="192.0.2.1")
+        logged = LogCapture()
+        log = structlog.wrap_logger(None, processors=[logged])
+        with pytest.raises(SystemExit) as ended:
+            scrape.serve_or_exit(settings, log, new_registry(), Pulse())
+        assert ended.value.code == EXIT_BAD_INPUT
+        [entry] = logged.entries
+        assert (entry["event"], entry["host"]) == ("metrics_not_served", "192.0.2.1")
+        assert "assign requested address" in entry["reason"]
 
     def test_without_a_port_nobody_listens(self) -> None:
         assert scrape.serve_or_exit(Settings(), quiet_log(), new_registry(), Pulse()) is None
