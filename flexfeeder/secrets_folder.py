@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from flexfeeder import authority, broker_acl, broker_users, store_users, whole_files
+from flexfeeder import authority, broker_acl, broker_users, store_users
 from flexfeeder.authority import CertificateError, Pair
 from flexfeeder.broker_users import UsersError
 from flexfeeder.secrets import FEEDER_FILE
-from services import keys_file
+from services import keys_file, whole_files
 from services.api_keys import KeysError, Role
 
 SERVERS = ("broker", "gateway")

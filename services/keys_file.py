@@ -1,14 +1,12 @@
 """The file of API keys: the command line changes it, the gateway follows it."""
 
-import contextlib
-import fcntl
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from services import whole_files
 from services.api_keys import ApiKeys, KeysError
 from services.logs import Log
 
@@ -78,14 +76,10 @@ def changing(path: Path) -> Iterator[None]:
     """
     try:
         _make_folder(path.parent)
-        descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        with whole_files.locked(path.parent):
+            yield
     except OSError as error:
         raise KeysError(f"{path}: cannot be changed: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def save(path: Path, keys: ApiKeys) -> None:
@@ -99,18 +93,7 @@ def save(path: Path, keys: ApiKeys) -> None:
 
     """
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(keys.to_json())
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
-            raise
+        whole_files.replace(path, keys.to_json(), 0o644)
     except OSError as error:
         raise KeysError(f"{path}: cannot be written: {error.strerror}") from None
 

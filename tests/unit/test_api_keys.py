@@ -184,8 +184,8 @@ class TestFile:
         self.replaced(tmp_path / "keys.json", "a")
         assert tmp_path.stat().st_mode & 0o777 == 0o711
 
-    def test_nothing_is_left_beside_the_file_but_its_lock(self, path: Path, key: str) -> None:
-        assert {p.name for p in path.parent.iterdir()} == {"keys.json", ".keys.json.lock"}
+    def test_nothing_is_left_beside_the_file(self, path: Path, key: str) -> None:
+        assert {p.name for p in path.parent.iterdir()} == {"keys.json"}
 
     def test_a_file_that_cannot_be_written_leaves_the_old_one(self, path: Path, key: str) -> None:
         """Its name is taken by a folder: nothing can be put in its place."""
@@ -195,7 +195,6 @@ class TestFile:
             keys_file.save(folder, ApiKeys())
         assert {p.name for p in path.parent.iterdir()} == {
             "keys.json",
-            ".keys.json.lock",
             "folder",
         }
 
