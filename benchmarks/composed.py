@@ -96,7 +96,8 @@ def _writes(caller: "_Caller") -> list[Row]:
     progress("REST write, beside the same on a bare Mosquitto")
     composed: list[float] = []
     bare: list[float] = []
-    with system(on_mosquitto=True, env={"FLEXFEEDER_LOG_LEVEL": "ERROR"}) as running:
+    # Both write a line for each request.
+    with system(on_mosquitto=True, env={"FLEXFEEDER_LOG_FORMAT": "json"}) as running:
         other = _Caller(running.http_host, running.http_port, None)
         for _ in range(TURNS):
             composed += times_ms(caller.pin, COUNT // TURNS, WARM_UP // TURNS)
