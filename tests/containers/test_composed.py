@@ -269,10 +269,13 @@ class TestStopping:
         kept = results(http.post("/add_generator", json=GENERATOR))["generator_name"]
         backup = tmp_path / "store.tar"
         tar = ("run", "--rm", "--no-deps", "-T", "store")
+        restarts = self._restarts(deployed)
         compose("stop", "store")
         backup.write_bytes(self._piped(deployed, *tar, "tar", "-C", "/data", "-cf", "-", "."))
+        assert results(http.post("/run_simulation"))["converged"]
         compose("start", "store")
         wait_until(lambda: removed(http, kept), "writes are taken", timeout_s=30, every_s=0.2)
+        assert self._restarts(deployed) == restarts, "nobody ends because the store is away"
         late = results(http.post("/add_generator", json=GENERATOR))["generator_name"]
 
         compose("stop", "gateway", "solver", "dfp_manager", "store")
@@ -282,6 +285,10 @@ class TestStopping:
         assert generators(http).count(kept) == 1
         assert late not in generators(http) or late == kept
         assert removed(http, kept)
+
+    def _restarts(self, deployed: Deployment) -> list[int]:
+        containers = [deployed.project.container(service) for service in OURS]
+        return [deployment.details(container)["RestartCount"] for container in containers]
 
     def _piped(self, deployed: Deployment, *args: str, given: bytes = b"") -> bytes:
         project = deployed.project
@@ -296,6 +303,17 @@ class TestStopping:
         )
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout
+
+    def test_nobody_ends_because_the_broker_is_away(
+        self, deployed: Deployment, http: httpx.Client
+    ) -> None:
+        """Its name cannot be found then, and nobody waits for that for long."""
+        restarts = self._restarts(deployed)
+        deployed.project.compose("stop", "broker")
+        wait_until(lambda: not deployed.is_ready(), "it is missed", timeout_s=20, every_s=0.2)
+        deployed.project.compose("start", "broker")
+        wait_until(deployed.is_ready, "all are back", timeout_s=30, every_s=0.2)
+        assert self._restarts(deployed) == restarts
 
     def test_asked_to_stop_each_service_stops_by_itself(
         self, deployed: Deployment, http: httpx.Client
