@@ -4,6 +4,7 @@ import click
 
 from flexfeeder import ports
 from flexfeeder.embedded import credentials
+from services.gateway.policy import listens_to_this_machine
 from services.settings import Settings
 
 
@@ -40,14 +41,14 @@ def check(settings: Settings) -> None:
 def _unfit(settings: Settings) -> list[str]:
     """What would let others in without asking who they are, and what is not for this command."""
     problems = []
-    is_open = settings.mqtt_host is None and not ports.is_loopback(settings.mqtt_listen)
+    is_open = settings.mqtt_host is None and not listens_to_this_machine(settings.mqtt_listen)
     if is_open and credentials(settings) is None:
         problems.append(
             f"FLEXFEEDER_MQTT_LISTEN={settings.mqtt_listen} lets other machines publish: give "
             "FLEXFEEDER_MQTT_USERNAME and FLEXFEEDER_MQTT_PASSWORD too, or use the deployment of "
             "deploy/docker-compose.yml, where each meter has a name of its own"
         )
-    if settings.keys_file is None and not ports.is_loopback(settings.http_host):
+    if settings.keys_file is None and not listens_to_this_machine(settings.http_host):
         problems.append(
             f"FLEXFEEDER_HTTP_HOST={settings.http_host} lets other machines operate the feeder: "
             "give FLEXFEEDER_KEYS_FILE too (flexfeeder keys add)"

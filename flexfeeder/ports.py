@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import ipaddress
 import socket
 import urllib.request
 from collections.abc import Collection
@@ -12,16 +11,6 @@ import psutil
 LOOPBACK = "127.0.0.1"
 
 _DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-def is_loopback(host: str) -> bool:
-    """True for an address, or the name, that only this machine reaches."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def reachable(host: str) -> str:

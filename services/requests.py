@@ -17,6 +17,7 @@ from schemas import topics
 from schemas.envelope import LARGEST_COMMAND, Envelope
 from schemas.errors import ErrorCode, Refusal
 from services.bus import Connection, Message
+from services.metrics import LONGEST_WORDS
 from services.outcomes import Done, Outcome
 from services.stopwatch import Stopwatch
 
@@ -187,3 +188,10 @@ def _encoded(request_id: str | None, outcome: Outcome, version: int | None) -> b
             "details": [detail.model_dump() for detail in outcome.details],
         }
     )
+
+
+def refusal_told(topic: str, outcome: Outcome) -> dict[str, str]:
+    """What a log says of a refusal, and where it came from; nothing of a success."""
+    if not isinstance(outcome, Refusal):
+        return {}
+    return {"topic": topic[:LONGEST_WORDS], "problem": outcome.message[:LONGEST_WORDS]}

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import threading
 import uuid
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -19,8 +18,9 @@ import redis
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from stores import Store
 
-from flexfeeder import broker_users, embedded, ports
+from flexfeeder import broker_users, ports
 from flexfeeder.secrets_folder import SecretsFolder
 from flexfeeder.testing import MOSQUITTO, wait_until
 
@@ -218,42 +218,25 @@ def unique() -> bytes:
     return uuid.uuid4().hex.encode()
 
 
-class SecuredStore:
+class SecuredStore(Store):
     """A store with the access list of the secrets, and one user more: ``admin``, who may do
     everything. It keeps what it has when it is killed.
     """
 
     def __init__(self, secrets: Path, folder: Path) -> None:
+        super().__init__(folder)
         self._secrets = secrets
-        self._port = ports.free_port()
         acl = folder / "users.acl"
         text = (secrets / "redis/users.acl").read_text(encoding="utf-8")
         acl.write_text(f"{text}user admin on nopass ~* &* +@all\n", encoding="utf-8")
-        self._command = [*embedded._store_command(folder, self._port), "--aclfile", str(acl)]
-        self._process: subprocess.Popen[bytes] | None = None
+        self._command += ["--aclfile", str(acl)]
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
+    @property
+    def url(self) -> str:
+        """How a user reaches it who may do everything, and whom no deployed store has."""
+        return self.url_of("admin")
 
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        self._process = subprocess.Popen(
-            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        wait_until(self._answers, "the store answers")
-
-    def kill(self) -> None:
-        """Kill -9."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def url(self, user: str) -> str:
+    def url_of(self, user: str) -> str:
         """How a user reaches it."""
         password = "any"
         if (url := self._secrets / f"redis/{user}_url").exists():
@@ -261,14 +244,9 @@ class SecuredStore:
             found = re.fullmatch(deployed, url.read_text(encoding="utf-8"))
             assert found is not None, url
             password = found[1]
-        return f"redis://{user}:{password}@127.0.0.1:{self._port}/0"
+        return f"redis://{user}:{password}@127.0.0.1:{self.port}/0"
 
     def denied(self) -> list[str]:
         """What was denied to anybody since it started."""
-        with redis.Redis.from_url(self.url("admin"), decode_responses=True) as admin:
+        with redis.Redis.from_url(self.url, decode_responses=True) as admin:
             return [f"{each['username']}: {each['object']}" for each in admin.acl_log()]
-
-    def _answers(self) -> bool:
-        with suppress(redis.RedisError), redis.Redis.from_url(self.url("admin")) as client:
-            return bool(client.ping())
-        return False

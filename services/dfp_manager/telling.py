@@ -21,7 +21,6 @@ from services.logs import Log
 from services.metrics import (
     FAST_S,
     LONGEST_COMMAND,
-    LONGEST_WORDS,
     TELL_S,
     CommandMetrics,
     Figure,
@@ -114,7 +113,7 @@ class Telling:
                 store_ms=phases["store"].ms if "store" in phases else 0.0,
                 solver_ms=phases["solver"].ms if "solver" in phases else 0.0,
                 total_ms=whole.ms,
-                **_refused(request.message.topic, outcome),
+                **requests.refusal_told(request.message.topic, outcome),
                 **({"suppressed": left_out} if (left_out := self._rubbish.left_out()) else {}),
             )
         if self._tracing is not None:
@@ -141,13 +140,6 @@ class _Answered(NamedTuple):
     outcome: Outcome
     version: int | None
     at: float
-
-
-def _refused(topic: str, outcome: Outcome) -> dict[str, str]:
-    """What is said of a refusal, and where it came from."""
-    if not isinstance(outcome, Refusal):
-        return {}
-    return {"topic": topic[:LONGEST_WORDS], "problem": outcome.message[:LONGEST_WORDS]}
 
 
 def _figures(sight: Sight) -> dict[str, Value]:

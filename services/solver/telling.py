@@ -21,7 +21,6 @@ from services.logs import Log
 from services.metrics import (
     FAST_S,
     LONGEST_COMMAND,
-    LONGEST_WORDS,
     TELL_S,
     CommandMetrics,
     Pulse,
@@ -30,7 +29,6 @@ from services.metrics import (
     new_registry,
     seen_in,
 )
-from services.outcomes import Outcome
 from services.ration import LINES_A_SECOND, Ration
 from services.solver.custody import Custody
 from services.solver.desk import Decision
@@ -193,7 +191,7 @@ class Telling:
                 journal_ms=parts["journal"].ms if "journal" in parts else 0.0,
                 cycle_ms=parts["solve"].ms if "solve" in parts else 0.0,
                 total_ms=whole.ms,
-                **_refused(request.message.topic, outcome),
+                **requests.refusal_told(request.message.topic, outcome),
                 **({"suppressed": left_out} if (left_out := self._rubbish.left_out()) else {}),
             )
         if self._tracing is not None:
@@ -208,13 +206,6 @@ class Telling:
             traceparent = requests.traceparent_of(request)
             name = command if command in SOLVER_COMMANDS else "unknown command"
             self._tracing.record(name, traceparent, whole, attributes, parts)
-
-
-def _refused(topic: str, outcome: Outcome) -> dict[str, str]:
-    """What more is said of a command that is refused."""
-    if not isinstance(outcome, Refusal):
-        return {}
-    return {"topic": topic[:LONGEST_WORDS], "problem": outcome.message[:LONGEST_WORDS]}
 
 
 def _found(look: Look, kind: AlertKind) -> float:

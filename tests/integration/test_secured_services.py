@@ -91,7 +91,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
                 "FLEXFEEDER_MQTT_PASSWORD_FILE": str(secrets / "mqtt" / user),
             }
             if (secrets / f"redis/{user}_url").exists():
-                env["FLEXFEEDER_REDIS_URL"] = store.url(user)
+                env["FLEXFEEDER_REDIS_URL"] = store.url_of(user)
             stack.enter_context(process(folder, module, env))
 
         start("solver", "services.solver")
