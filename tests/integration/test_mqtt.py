@@ -111,6 +111,16 @@ def figure(client: MqttClient, name: str) -> float:
     return float(figures.get(name, 0.0))
 
 
+def hear_a_fresh_heartbeat(client: MqttClient) -> None:
+    """Heartbeats are a second apart: wait for one that knows of everything so far.
+
+    The next one may have been on its way already.
+    """
+    client.first_on(SOLVER_STATUS)
+    heard = len(client.on(SOLVER_STATUS))
+    wait_until(lambda: len(client.on(SOLVER_STATUS)) > heard + 1, "a fresh heartbeat")
+
+
 def take_name_away(port: int, client_id: str) -> None:
     """Connect under the name of another client, which the broker then disconnects, and leave."""
     name = client_id.encode()
@@ -200,7 +210,7 @@ class TestReadings:
         assert load["set_kw"] == 12.5
         assert load["kw"] == pytest.approx(12.5, abs=0.0125)
         assert load["kvar"] == pytest.approx(3.0, abs=0.01)
-        assert state_of(http)["oldest_reading_s"] > 0
+        wait_until(lambda: state_of(http)["oldest_reading_s"] > 0, "the reading ages")
 
     @pytest.mark.parametrize("qos", [0, 1])
     def test_a_batch_is_the_demand_of_many(
@@ -275,6 +285,7 @@ class TestReadings:
         wait_for_demand(http, unmetered, 22.0)
         with mqtt(running, "5") as watcher:
             watcher.subscribe(SOLVER_STATUS)
+            hear_a_fresh_heartbeat(watcher)
             stale = figure(watcher, "readings_stale")
             take_name_away(running.mqtt5_port, f"solver-{FEEDER}-readings")
             wait_until(
@@ -620,11 +631,8 @@ class TestBadReadings:
         reasons = ("invalid", "topic", "too_large", "future", "unknown_bus", "unknown_element")
         with mqtt(running, "5") as watcher:
             watcher.subscribe(SOLVER_STATUS)
-            watcher.first_on(SOLVER_STATUS)
-            # Heartbeats are a second apart: wait for one that knows of everything so far.
             settle(http, meter)
-            heard = len(watcher.on(SOLVER_STATUS))
-            wait_until(lambda: len(watcher.on(SOLVER_STATUS)) > heard + 1, "a fresh heartbeat")
+            hear_a_fresh_heartbeat(watcher)
             before = {reason: figure(watcher, f"readings_{reason}") for reason in reasons}
             ahead = datetime.fromtimestamp(time.time() + 100, UTC)
             meter.publish(f"{METER}/1/Load_1", b"{")
