@@ -59,7 +59,7 @@ MEANINGS = {
     "solved_at": "When it was solved.",
     "converged": "False where the engine found no solution.",
     "iterations": "Iterations of the engine.",
-    "oldest_reading_s": "Age of the oldest reading in use; null where there is none.",
+    "oldest_reading_s": "Age of the oldest reading in use, at solved_at; null where there is none.",
     "taps": "Tap positions, by regulator.",
     "management_status": "What is wrong, and what was done about it.",
     "management_log": "What was done, or could not be, with the numbers behind it.",
