@@ -16,7 +16,7 @@ from services.bus import BrokerAddress, Connection, Message, Subscription
 from services.gateway.driver import Driver
 from services.gateway.figures import Figures, Sight
 from services.gateway.newest import HeldState, Newest
-from services.gateway.replies import Replies
+from services.gateway.replies import Expected, Replies
 from services.gateway.roster import Roster
 from services.gateway.seen import SEEN, Seen
 from services.logs import Log
@@ -56,8 +56,34 @@ class Outcome:
     state: HeldState | None
 
 
+@dataclass(slots=True)
+class _Question:
+    """A command that waits for its reply: to whom it went, when, and on which connection."""
+
+    instance: str
+    topic: str
+    body: Mapping[str, Any]
+    issued_at: datetime
+    connects: int
+    expected: Expected
+
+    def encoded(self) -> bytes:
+        return orjson.dumps(
+            {
+                **self.body,
+                "request_id": self.expected.request_id,
+                "issued_at": self.issued_at,
+                "deadline": self.issued_at + timedelta(seconds=REPLY_TIMEOUT_S),
+                "reply_to": self.expected.topic,
+            }
+        )
+
+
 class Bridge:
     """One plain client of the broker: random id, clean start, nothing to lose.
+
+    What a broker takes into its grave is said again: a command without a reply is sent once more,
+    under the same request id, when this and the service are back.
 
     ``figures`` are its own where nobody else has any to add.
     """
@@ -82,6 +108,8 @@ class Bridge:
         self.instance = instance = f"gateway-{uuid.uuid4().hex[:12]}"
         self._presence = Presence("gateway", instance, transient=True)
         self._replies = Replies(topics.reply(instance))
+        self._questions: dict[str, _Question] = {}
+        """Those without a reply, by request id."""
         self._connection = Connection(
             address,
             instance,
@@ -151,8 +179,9 @@ class Bridge:
                 409 where a request of the same id is under way here.
 
         """
-        self._require(f"solver-{feeder}", "solver", f"the solver of {feeder!r}")
-        return await self._ask(topics.command(feeder, command), feeder, body, request_id)
+        instance = f"solver-{feeder}"
+        self._require(instance, "solver", f"the solver of {feeder!r}")
+        return await self._ask(instance, topics.command(feeder, command), feeder, body, request_id)
 
     async def manage(
         self, feeder: str, command: str, body: Mapping[str, Any], request_id: str | None = None
@@ -167,7 +196,7 @@ class Bridge:
         """
         self._require(MANAGER, MANAGER, "the program manager")
         meant = {**body, "feeder": feeder}
-        return await self._ask(topics.dfp_command(command), feeder, meant, request_id)
+        return await self._ask(MANAGER, topics.dfp_command(command), feeder, meant, request_id)
 
     def _require(self, instance: str, field: str, service: str) -> None:
         if not self.broker_connected:
@@ -180,7 +209,12 @@ class Bridge:
             )
 
     async def _ask(
-        self, topic: str, feeder: str, body: Mapping[str, Any], request_id: str | None
+        self,
+        instance: str,
+        topic: str,
+        feeder: str,
+        body: Mapping[str, Any],
+        request_id: str | None,
     ) -> Outcome:
         seen = SEEN.get() or Seen()
         seen.request_id = request_id = request_id or uuid.uuid4().hex
@@ -190,11 +224,9 @@ class Bridge:
                 meant = (
                     body if seen.traceparent is None else {**body, "traceparent": seen.traceparent}
                 )
-                command = _command(meant, request_id, expected.topic, datetime.now(UTC))
+                question = _Question(instance, topic, meant, datetime.now(UTC), 0, expected)
                 async with asyncio.timeout(REPLY_TIMEOUT_S):
-                    self._connection.publish(topic, command, qos=1)
-                    self._driver.watch()
-                    reply = _accepted(await expected.reply)
+                    reply = _accepted(await self._replied(question))
                     version = reply.get("version")
                     state = None if version is None else await self.newest.reached(feeder, version)
                     seen.version = None if state is None else state.version
@@ -209,6 +241,30 @@ class Bridge:
             self._awaited -= 1
         buses = tuple(reply.get("buses", ()))
         return Outcome(reply["message"], buses, reply.get("results"), state)
+
+    async def _replied(self, question: _Question) -> dict[str, Any]:
+        request_id = question.expected.request_id
+        self._questions[request_id] = question
+        try:
+            self._put(question)
+            self._driver.watch()
+            return await question.expected.reply
+        finally:
+            del self._questions[request_id]
+
+    def _put(self, question: _Question) -> None:
+        question.connects = self._connection.connects
+        self._connection.publish(question.topic, question.encoded(), qos=1)
+
+    def _is_back(self, instance: str) -> None:
+        """A service says that it is there: put to it again what another connection may have lost,
+        and what it was about to answer there.
+        """
+        for question in self._questions.values():
+            is_lost = question.connects != self._connection.connects
+            if question.instance == instance and (is_lost or question.expected.is_under_way):
+                self._replies.repeat(question.expected)
+                self._put(question)
 
     def _arrived(self, message: Message) -> None:
         self._take(message)
@@ -239,18 +295,8 @@ class Bridge:
         fence = status.figures.get("fence") if status else None
         if status is not None and status.feeder is not None and fence is not None:
             self.newest.drop_above(status.feeder, fence)
-
-
-def _command(body: Mapping[str, Any], request_id: str, reply_to: str, now: datetime) -> bytes:
-    return orjson.dumps(
-        {
-            **body,
-            "request_id": request_id,
-            "issued_at": now,
-            "deadline": now + timedelta(seconds=REPLY_TIMEOUT_S),
-            "reply_to": reply_to,
-        }
-    )
+        if self._questions and self.services.is_online(instance):
+            self._is_back(instance)
 
 
 def _accepted(reply: dict[str, Any]) -> dict[str, Any]:

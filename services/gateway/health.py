@@ -58,7 +58,13 @@ def _install_readyz(routes: Documentation, bridge: Bridge) -> None:
         description="Each dependency by its name; where one is missing, `details` names it.",
         message="ready",
         results=dict[str, str],
-        example={"broker": "ok", "solver-ieee123": "ok", MANAGER: "ok", "state": "ok"},
+        example={
+            "broker": "ok",
+            "solver-ieee123": "ok",
+            MANAGER: "ok",
+            "store": "ok",
+            "state": "ok",
+        },
         errors=(ErrorCode.SERVICE_UNAVAILABLE,),
     )
     routes.add("GET", "/readyz", readyz, operation)
@@ -102,5 +108,20 @@ def readiness(bridge: Bridge) -> dict[str, str]:
         "broker": "ok" if bridge.broker_connected else "not connected",
         solver: "ok" if bridge.services.is_online(solver) else "away",
         MANAGER: "ok" if bridge.services.is_online(MANAGER) else "away",
+        "store": _store(bridge, (solver, MANAGER)),
         "state": "ok" if bridge.default_feeder in bridge.newest.states else "none received yet",
     }
+
+
+def _store(bridge: Bridge, clients: tuple[str, ...]) -> str:
+    """How those who use the store find it: the gateway does not."""
+    status = dict(bridge.services.statuses())
+    said = {
+        name: status[name].figures.get("store_away", 0.0)
+        for name in clients
+        if bridge.services.is_online(name)
+    }
+    without = [name for name, is_away in said.items() if is_away]
+    if without:
+        return f"away, or takes no writes: {', '.join(without)}"
+    return "ok" if said else "nobody is there to tell"

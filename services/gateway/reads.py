@@ -164,7 +164,7 @@ def _install_feeders(routes: Documentation, bridge: Bridge) -> None:
 
         names = sorted({bridge.default_feeder, *states, *topologies})
         found = [_viewed(bridge, name, partial(line, name)) for name in names]
-        return success(f"{len(found)} feeders", b"[%b]" % b",".join(found))
+        return success(f"{len(found)} feeder{'s' * (len(found) != 1)}", b"[%b]" % b",".join(found))
 
     operation = Operation(
         tag="views",

@@ -21,12 +21,17 @@ TOPICS = 8
 """Topics for the replies to requests that went unanswered before."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Expected:
     """A reply that is waited for, and the topic on which it is to come."""
 
+    request_id: str
     topic: str
     reply: asyncio.Future[dict[str, Any]]
+    copies: int = 1
+    """How often the request was sent, here and now."""
+    is_under_way: bool = False
+    """The latest copy met an earlier one that is being carried out, and was not answered."""
 
 
 class Replies:
@@ -34,7 +39,7 @@ class Replies:
 
     A request that went unanswered and is asked again may be answered twice, and what is said of
     the first does not hold for the second: that nothing was changed, say. So the second is to be
-    answered on another topic.
+    answered on another topic, and so is one of which another copy is sent meanwhile.
     """
 
     def __init__(self, topic: str) -> None:
@@ -52,16 +57,24 @@ class Replies:
 
         """
         self._check(request_id)
-        times = self._unanswered.get(request_id, 0)
-        topic = f"{self._topic}/{times % TOPICS}" if times else self._topic
-        expected = Expected(topic, asyncio.get_running_loop().create_future())
+        reply = asyncio.get_running_loop().create_future()
+        expected = Expected(request_id, self._topic_for(request_id), reply)
         self._expected[request_id] = expected
         try:
             yield expected
         finally:
             del self._expected[request_id]
-            if not expected.reply.done() or expected.reply.cancelled():
-                self._went_unanswered(request_id, times + 1)
+            if not reply.done() or reply.cancelled():
+                self._went_unanswered(request_id)
+
+    def repeat(self, expected: Expected) -> None:
+        """Another copy of a request is to be sent: what is said of the earlier ones counts no
+        more.
+        """
+        self._went_unanswered(expected.request_id)
+        expected.topic = self._topic_for(expected.request_id)
+        expected.copies += 1
+        expected.is_under_way = False
 
     def take(self, topic: str, payload: bytes) -> bool:
         """Hand a message over to whoever waits for it; False for what is no reply."""
@@ -72,9 +85,17 @@ class Replies:
             expected = self._expected.get(reply["request_id"])
         except (orjson.JSONDecodeError, KeyError, TypeError):
             return True
-        if expected is not None and expected.topic == topic and not expected.reply.done():
+        if expected is None or expected.topic != topic or expected.reply.done():
+            return True
+        if expected.copies > 1 and reply.get("code") == ErrorCode.REQUEST_IN_PROGRESS:
+            expected.is_under_way = True
+        else:
             expected.reply.set_result(reply)
         return True
+
+    def _topic_for(self, request_id: str) -> str:
+        times = self._unanswered.get(request_id, 0)
+        return f"{self._topic}/{times % TOPICS}" if times else self._topic
 
     def _check(self, request_id: str) -> None:
         if request_id in self._expected:
@@ -88,8 +109,7 @@ class Replies:
                 f"{MOST_EXPECTED} requests are under way already; nothing was changed",
             )
 
-    def _went_unanswered(self, request_id: str, times: int) -> None:
-        self._unanswered.pop(request_id, None)
-        self._unanswered[request_id] = times
+    def _went_unanswered(self, request_id: str) -> None:
+        self._unanswered[request_id] = self._unanswered.pop(request_id, 0) + 1
         if len(self._unanswered) > MOST_UNANSWERED:
             del self._unanswered[next(iter(self._unanswered))]

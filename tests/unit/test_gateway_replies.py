@@ -1,0 +1,78 @@
+"""Which reply the gateway takes for the answer to which copy of a request."""
+
+import asyncio
+from typing import Any
+
+import orjson
+
+from services.gateway.replies import Replies
+
+TOPIC = "flexfeeder/reply/gateway-1"
+UNDER_WAY = {"status": "error", "code": "request_in_progress"}
+AWAY = {"status": "error", "code": "service_unavailable"}
+DONE = {"status": "success"}
+
+
+def said(reply: dict[str, str]) -> bytes:
+    return orjson.dumps({"request_id": "1", **reply})
+
+
+def answered(expected: Any) -> str | None:
+    return expected.reply.result()["status"] if expected.reply.done() else None
+
+
+def test_a_reply_on_its_topic_is_the_answer() -> None:
+    async def ask() -> None:
+        replies = Replies(TOPIC)
+        with replies.expect("1") as expected:
+            assert replies.take(f"{TOPIC}/9", said(DONE))
+            assert answered(expected) is None
+            assert replies.take(TOPIC, said(AWAY))
+            assert answered(expected) == "error"
+
+    asyncio.run(ask())
+
+
+def test_what_is_said_of_an_earlier_copy_is_no_answer() -> None:
+    """The store was away for the first: that nothing was changed says nothing of the second."""
+
+    async def ask() -> None:
+        replies = Replies(TOPIC)
+        with replies.expect("1") as expected:
+            first = expected.topic
+            replies.repeat(expected)
+            assert expected.topic != first
+            replies.take(first, said(AWAY))
+            assert answered(expected) is None
+            replies.take(expected.topic, said(DONE))
+            assert answered(expected) == "success"
+        with replies.expect("1") as again:
+            assert again.topic not in {first, f"{TOPIC}/0"}
+
+    asyncio.run(ask())
+
+
+def test_a_copy_that_meets_another_under_way_has_no_answer_yet() -> None:
+    async def ask() -> None:
+        replies = Replies(TOPIC)
+        with replies.expect("1") as expected:
+            replies.repeat(expected)
+            replies.take(expected.topic, said(UNDER_WAY))
+            assert answered(expected) is None
+            assert expected.is_under_way
+            replies.repeat(expected)
+            assert not expected.is_under_way
+            replies.take(expected.topic, said(DONE))
+            assert answered(expected) == "success"
+
+    asyncio.run(ask())
+
+
+def test_somebody_elses_request_under_way_is_an_answer_to_a_single_copy() -> None:
+    async def ask() -> None:
+        replies = Replies(TOPIC)
+        with replies.expect("1") as expected:
+            replies.take(expected.topic, said(UNDER_WAY))
+            assert answered(expected) == "error"
+
+    asyncio.run(ask())
