@@ -26,7 +26,9 @@ class Attempt:
         decide: Callable[[FeederPrograms], Decision],
         at: datetime,
     ) -> None:
-        self.request_id = request_id_of(command)
+        self.asks_only = isinstance(command, ListPrograms | GetProgram)
+        self.request_id = None if self.asks_only else command.request_id
+        """The id under which the command is remembered; None where it has none, or only asks."""
         self.decision: Decision | None = None
         """What was decided now."""
         self.refusal: Refusal | None = None
@@ -96,9 +98,3 @@ class Attempt:
     ) -> Decided:
         at = self._at.timestamp()
         return Decided(request_id, self._digest, at, outcome, revision, is_whole)
-
-
-def request_id_of(command: ManagerCommand) -> str | None:
-    """The id under which a command is remembered; None where it has none, or changes nothing."""
-    asks_only = isinstance(command, ListPrograms | GetProgram)
-    return None if asks_only else command.request_id

@@ -21,7 +21,7 @@ from services.dfp_manager.handlers import Context, Decision
 from services.dfp_manager.in_force import InForce
 from services.dfp_manager.jobs import ANSWER_S, Job, Waiting
 from services.dfp_manager.programs import FeederPrograms
-from services.dfp_manager.registry import Registry, StoreAway, WritesRefused, WriteUnknown
+from services.dfp_manager.registry import Found, Registry, StoreAway, WritesRefused, WriteUnknown
 from services.dfp_manager.store_watch import StoreWatch
 from services.requests import Request
 
@@ -87,12 +87,12 @@ class Desk:
             requests.check_deadline(command, at)
         elif self._is_under_way(request, attempt, feeder, now):
             return None
-        if not self._store.is_there:
+        if not (self._store.is_there or self._store.is_loaded):
             raise answers.store_away()
         if not self.is_known(feeder):
             raise answers.feeder_unknown(feeder.id)
         request.stopwatch.enter("store", time.perf_counter())
-        is_written = self._write(feeder, attempt)
+        is_written = self._attempt(feeder, attempt)
         if attempt.refusal is not None:
             # One that may be forgotten is not given: it would have to be given again.
             raise attempt.refusal if is_written else answers.store_away()
@@ -115,6 +115,25 @@ class Desk:
         if isinstance(command, ExecuteProgram) and feeder.is_silent(now):
             raise answers.solver_away(feeder.id)
         return decision
+
+    def _attempt(self, feeder: Feeder, attempt: Attempt) -> bool:
+        """Make an attempt in the store; while that is away, one that only asks is made upon what it
+        held when it was last there. False where nobody knows what the store holds.
+
+        Raises:
+            Refusal: it holds what it held.
+
+        """
+        if self._store.is_there:
+            try:
+                return self._write(feeder, attempt)
+            except Refusal:
+                if self._store.is_there or not attempt.asks_only:
+                    raise
+        elif not attempt.asks_only:
+            raise answers.store_away()
+        attempt.write(Found(self._registry.programs(feeder.id)))
+        return True
 
     def _write(self, feeder: Feeder, attempt: Attempt) -> bool:
         """Have the store hold what comes of an attempt; False where nobody knows whether it does.

@@ -107,6 +107,7 @@ class Manager:
             "commands_refused": float(self._answers.refused),
             "programs": float(sum(len(each.by_number) for each in held)),
             "executing": float(sum(each.executing for each in held)),
+            "store_away": float(not self._store.is_writable),
         }
 
     def _round(self) -> None:

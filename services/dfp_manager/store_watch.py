@@ -19,12 +19,12 @@ LOOK_AWAY_S = 0.25
 
 
 class StoreWatch:
-    """Looks after the store. While it is away the service says that it is offline, for nobody can
-    be served; commands are then refused without asking it, as each would wait for its timeout.
+    """Looks after the store. While it is away the service tells what the store held last, once it
+    has been read; all that is to change something is refused without asking it, as each would wait
+    for its timeout.
 
-    One that takes no writes can still be read, and the service stays online. Each command that is
-    to change something is tried; what nobody waits for stays undone, and every look tries whether
-    it can be done again.
+    One that takes no writes can still be read. Each command that is to change something is tried;
+    what nobody waits for stays undone, and every look tries whether it can be done again.
     """
 
     def __init__(
@@ -76,7 +76,6 @@ class StoreWatch:
         if self._is_there is not False:
             self._is_there = False
             self._log.warning("store_away", reason=str(error))
-            self._presence.farewell(self._connection)
 
     def takes_no_writes(self, feeder: str, error: Exception) -> None:
         """The store is there and refuses to write: say so, once. What it holds can be read."""
@@ -102,8 +101,8 @@ class StoreWatch:
         return self.is_writable and self._write(feeder, decide, decided)
 
     def beat(self, now: float, figures: Callable[[], dict[str, float]]) -> None:
-        """The heartbeat of a service that can serve."""
-        if self.is_there:
+        """The heartbeat of a service that can serve: that knows what there is."""
+        if self.is_loaded:
             self._presence.beat(self._connection, now, figures)
 
     def _settle(self, settled: Callable[[str, bool], None]) -> None:
