@@ -29,7 +29,9 @@ _GAIN_FROM = 0.003
 _SETTLED = 1e-7
 """Change of a level below which zones have taken account of each other."""
 _SAME_SHARE = 1e-4
-"""Change of a share that is not worth a solve."""
+"""Change of a share that is not worth a solve,"""
+_SAME_KVA = 1e-3
+"""unless what is given by it is more of the zone's rating than this: it may be a share of a GW."""
 
 
 class Plan:
@@ -108,7 +110,7 @@ class Plan:
             changes = (abs(x - former.get(zone, 0.0)) for zone, x in self.level.items())
             if max(changes, default=0.0) < _SETTLED:
                 break
-        if any(self._differs(before, self._elements.members(zone)) for zone in unmet):
+        if any(self._differs(before, zone) for zone in unmet):
             return True
         short = self.short
         self.take_back()
@@ -126,9 +128,16 @@ class Plan:
             if level and loading[zone] < REACHED * self._rating_kva[zone]
         }
 
-    def _differs(self, before: Floats, members: Indices) -> bool:
+    def _differs(self, before: Floats, zone: int) -> bool:
+        elements, members = self._elements, self._elements.members(zone)
         old, new = before[members], self.shares[members]
-        return bool(((old > 0.0) != (new > 0.0)).any() or (np.abs(new - old) > _SAME_SHARE).any())
+        change = np.abs(new - old)
+        given_kva = change @ np.abs(elements.kva[members] * elements.room_share[members])
+        return bool(
+            ((old > 0.0) != (new > 0.0)).any()
+            or (change > _SAME_SHARE).any()
+            or given_kva > _SAME_KVA * self._rating_kva[zone]
+        )
 
     def exhaust(self) -> bool:
         """Ask everything of the members of all zones that are to be relieved."""

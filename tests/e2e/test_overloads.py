@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import orjson
+import patience
 import pytest
 from support import FEEDER, FEEDERS, MqttClient, State, bus, demands, loads, results
 
@@ -78,7 +79,7 @@ def running() -> Iterator[System]:
 
 @pytest.fixture
 def operator(running: System) -> Iterator[Operator]:
-    with httpx.Client(base_url=running.url, timeout=10) as client:
+    with patience.client(running.url) as client:
         found = Operator(client)
         before = demands(found.state())
         yield found
@@ -103,7 +104,7 @@ def fresh() -> Iterator[Operator]:
     """A system of the test's own: what regulators do depends on what they have done."""
     with (
         system(feeders_dir=FEEDERS) as started,
-        httpx.Client(base_url=started.url, timeout=10) as client,
+        patience.client(started.url) as client,
     ):
         yield Operator(client)
 
@@ -113,7 +114,7 @@ def careless() -> Iterator[Operator]:
     """A system for what may leave regulators where no other test wants them."""
     with (
         system(feeders_dir=FEEDERS) as started,
-        httpx.Client(base_url=started.url, timeout=10) as client,
+        patience.client(started.url) as client,
     ):
         yield Operator(client)
 
@@ -224,6 +225,8 @@ class TestOverload:
         wait_for_setpoint(listener, "1", "charger")
         listener.publish(f"{METER}/1/charger", b'{"kw": 20.0}')
         wait_until(lambda: newest(listener, "1", "charger") is None, "it is lifted")
+        # The state is on its way to the gateway, as the setpoint was on its way here.
+        wait_until(lambda: device(operator.state(), "1")["demand_kw"] == 20.0, "it is read")
         state = operator.state()
         charger = device(state, "1")
         assert (charger["demand_kw"], charger["set_kw"], charger["held_by"]) == (20.0, 20.0, [])
@@ -288,11 +291,13 @@ class TestOverload:
         assert (setpoint.reason, setpoint.max_kw) == ("XFM1", pytest.approx(149.6, rel=0.01))
 
     def test_a_device_of_any_size_is_held_down(self, operator: Operator) -> None:
-        """A GW is a slip of the pen; no power flow has a solution with it."""
+        """A GW is a slip of the pen; no power flow has a solution with it. It gets what is left,
+        though that is less than a ten-thousandth of it.
+        """
         for bus_name, zone in (("1", ZONE_1), ("610", "XFM1")):
             state = operator.add_device(bus_name, "slip", 1e6)
             assert state["converged"]
-            assert transformer(state, zone)["loading_percent"] <= 100.0
+            assert 99.4 <= transformer(state, zone)["loading_percent"] <= 100.0
             assert device(state, bus_name)["held_by"] == [zone]
             assert operator.disconnect(bus_name, "slip")["converged"]
 
@@ -343,10 +348,16 @@ class TestNothingMoreToGive:
         assert end.version > begin.version
         assert operator.state()["management_status"]["status"] == "OK"
 
-    def test_what_is_over_is_among_the_violations(self, operator: Operator) -> None:
+    def test_what_is_over_is_among_the_violations(
+        self, operator: Operator, listener: MqttClient
+    ) -> None:
         state = operator.pin_1(3.0)
         found = results(operator.http.get("/violations"))
         assert found["transformers"] == [transformer(state, ZONE_1)]
+        operator.restore()
+        # What comes back before an alert has ended is no other one.
+        wait_until(lambda: bool(alerts(listener, ZONE_1)), "it is told")
+        wait_until(lambda: alerts(listener, ZONE_1)[-1].event == "end", "it has ended")
 
 
 class TestExport:
