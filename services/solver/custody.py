@@ -24,7 +24,12 @@ from services.solver.journal import (
 from services.stopwatch import Interval
 
 RENEW_S = LEASE_MS / 4000
-"""How often the lease is renewed where no write does it."""
+"""How often the lease is renewed, and with it said what has been solved.
+
+Not after each batch: that would cost a second round trip, while others wait for a core to pass the
+answer on. The next batch takes the place of one that is in flight anyway, and one that is found so
+by the next owner, though it had been solved, is replayed as it would be in any case.
+"""
 
 SNAPSHOT_S = 10.0
 """How old the readings in the snapshot may get."""
@@ -115,7 +120,6 @@ class Custody:
         finally:
             self.wrote = Interval(started, time.perf_counter())
         self.note(batch)
-        self._renew_due = 0.0  # what is in flight is to be so no longer than it takes to solve
         return Written.DONE
 
     def note(self, batch: Sequence[Entry]) -> None:
