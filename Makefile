@@ -46,7 +46,7 @@ lock: $(READY)  ## newest versions of everything, pinned by hash; of those, what
 		--output-file deploy/requirements.lock pyproject.toml
 
 audit: $(READY)  ## known vulnerabilities of what the image brings
-	@$(BIN)/pip-audit --requirement deploy/requirements.lock --require-hashes --no-deps --disable-pip
+	@$(BIN)/pip-audit --requirement deploy/requirements.lock --require-hashes --disable-pip --strict
 
 sbom: $(READY)  ## dist/sbom.json, the bill of materials of the image (CycloneDX), and docs/licences.md
 	@rm -rf dist/image && $(PYTHON) -m venv --without-pip dist/image
