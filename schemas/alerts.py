@@ -23,7 +23,8 @@ class AlertEvent(StrEnum):
 
 class Alert(WireModel):
     """The begin or end of an alert. ``subject`` is a transformer, a bus with its phase, a load or
-    device with its bus, or the feeder; value and limit are in percent of the rating, pu, or kW.
+    device with its bus, or the feeder; value and limit are in percent of the rating, pu, or kW. At
+    the end, message and value tell what was wrong when it was last seen.
     """
 
     feeder: str

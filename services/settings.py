@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     FilePath,
@@ -74,8 +75,10 @@ class Settings(BaseModel):
     data_dir: Path = Path(".flexfeeder")
     results_dir: Path = Path("results_api")
     solve_hz: Annotated[float, Field(gt=0, le=1000)] = 20.0
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    log_format: Literal["console", "json"] = "console"
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)
+    ] = "INFO"
+    log_format: Annotated[Literal["console", "json"], BeforeValidator(str.lower)] = "console"
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Settings":

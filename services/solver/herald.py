@@ -96,7 +96,7 @@ class Herald:
             subject=finding.subject,
             at=datetime.fromtimestamp(at, UTC),
             version=version,
-            message=finding.message,
+            message=finding.message if event is AlertEvent.BEGIN else f"ended: {finding.message}",
             value=finding.value,
             limit=finding.limit,
         )
