@@ -20,6 +20,12 @@ MOSQUITTO = shutil.which(
 )
 """The Mosquitto broker of this machine, None where there is none."""
 
+READY_WITHIN_S = 60.0
+"""A second or two where nobody else wants the machine."""
+
+STOPS_WITHIN_S = 20.0
+"""As long as `flexfeeder up` may take to stop everything."""
+
 _MOSQUITTO_CONF = """listener {port} 127.0.0.1
 allow_anonymous true
 set_tcp_nodelay true
@@ -30,17 +36,24 @@ persistence false
 
 
 def wait_until(
-    predicate: Callable[[], bool], description: str, timeout_s: float = 10.0, every_s: float = 0.01
+    predicate: Callable[[], bool], description: str, timeout_s: float = 30.0, every_s: float = 0.01
 ) -> None:
-    """Wait for a fact.
+    """Wait for a fact, and for no longer than it takes.
+
+    ``timeout_s`` is when there is no hope left: far more than is needed, since a busy machine may
+    let anybody wait for seconds.
 
     Raises:
         TimeoutError: when it has not come true in time; the message describes it.
 
     """
     deadline = time.monotonic() + timeout_s
-    while not predicate():
-        if time.monotonic() > deadline:
+    while True:
+        # Read first: whoever is held up between the two looks once more.
+        is_late = time.monotonic() > deadline
+        if predicate():
+            return
+        if is_late:
             raise TimeoutError(f"not within {timeout_s:g} s: {description}")
         time.sleep(every_s)
 
@@ -102,6 +115,25 @@ def system(
     ``env`` says otherwise where it is to: a broker's port, say.
     """
     with ExitStack() as stack:
+        for tries_left in (2, 1, 0):
+            try:
+                running = stack.enter_context(_system(meters, on_mosquitto, env or {}, feeders_dir))
+                break
+            except PortTaken:
+                if not tries_left:
+                    raise
+        yield running
+
+
+class PortTaken(RuntimeError):
+    """Somebody else took a port that was free a moment ago."""
+
+
+@contextmanager
+def _system(
+    meters: bool, on_mosquitto: bool, env: Mapping[str, str], feeders_dir: Path | None
+) -> Iterator[System]:
+    with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flexfeeder-")))
         http_port, mqtt_port = ports.free_ports(2)
         settings = {
@@ -115,7 +147,7 @@ def system(
             mqtt_port = stack.enter_context(mosquitto())
             settings["FLEXFEEDER_MQTT_HOST"] = "127.0.0.1"
         settings["FLEXFEEDER_MQTT_PORT"] = str(mqtt_port)
-        settings |= env or {}
+        settings |= env
         mqtt_port = mqtt5_port = int(settings["FLEXFEEDER_MQTT_PORT"])
         log = folder / "up.log"
         process = stack.enter_context(_up(settings, log, meters=meters))
@@ -125,11 +157,13 @@ def system(
 
         def is_ready() -> bool:
             if process.poll() is not None:
-                raise RuntimeError(f"flexfeeder up ended:\n{log.read_text(encoding='utf-8')}")
+                said = log.read_text(encoding="utf-8")
+                kind = PortTaken if " is taken" in said else RuntimeError
+                raise kind(f"flexfeeder up ended:\n{said}")
             return running.is_ready()
 
         try:
-            wait_until(is_ready, "the system is ready", timeout_s=30.0)
+            wait_until(is_ready, "the system is ready", timeout_s=READY_WITHIN_S)
         except TimeoutError as error:
             raise TimeoutError(f"{error}:\n{log.read_text(encoding='utf-8')[-10_000:]}") from None
         if "FLEXFEEDER_MQTT_HOST" not in settings:
@@ -153,7 +187,7 @@ def _up(env: Mapping[str, str], log: Path, *, meters: bool) -> "Iterator[subproc
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(STOPS_WITHIN_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

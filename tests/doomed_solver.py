@@ -4,7 +4,8 @@
 
 A device ``poison`` kills the process when the engine is to connect it, ``hang`` makes the engine
 never come back, and ``twice_<anything>`` kills as often as the file ``DOOMED_LIVES`` says, one less
-each time: a kill that has nothing to do with what was asked.
+each time: a kill that has nothing to do with what was asked. A number as argument is for how many
+seconds the watchdog waits for a hanging engine, where that is not to take as long as it does.
 """
 
 import ctypes
@@ -41,6 +42,7 @@ def _meet(name: str) -> None:
 
 
 if __name__ == "__main__":
-    watchdog.Watchdog.__init__.__defaults__ = (1.5,)
+    if len(sys.argv) > 1:
+        watchdog.Watchdog.__init__.__defaults__ = (float(sys.argv[1]),)
     solver.Engine = Doomed  # type: ignore[misc]
     sys.exit(solver.main())

@@ -9,7 +9,10 @@ CONNECT, PUBLISH = 0x10, 0x30
 CONNACK = b"\x20\x03\x00\x00\x00"
 """Welcome, to a new session."""
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 30.0
+
+LOOK_S = 5.0
+"""For whoever looks again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ def answers_connect(host: str, port: int, client_id: str) -> bool:
     name = client_id.encode()
     body = b"\x00\x04MQTT\x04\x02\x00\x0a" + len(name).to_bytes(2, "big") + name
     try:
-        with socket.create_connection((host, port), timeout=TIMEOUT_S) as sock:
+        with socket.create_connection((host, port), timeout=LOOK_S) as sock:
             sock.sendall(bytes([CONNECT, len(body)]) + body)
             welcome = sock.recv(4)
             sock.sendall(b"\xe0\x00")

@@ -11,11 +11,21 @@ from pathlib import Path
 from typing import Literal, Self
 
 import redis
+from patience import PATIENCE_S
 
 from flexfeeder import embedded, ports
 from flexfeeder.testing import wait_until
 
 Fault = Literal["request lost", "request late", "reply lost"]
+
+
+def be_patient(client: "redis.Redis") -> None:
+    """Have a service's client, before it connects, take no store for one that is away because it is
+    slow: what it does then is told by tests of its own.
+    """
+    client.connection_pool.connection_kwargs.update(
+        socket_timeout=PATIENCE_S, socket_connect_timeout=PATIENCE_S
+    )
 
 
 class Store:
@@ -111,7 +121,7 @@ class Way:
         self.late.clear()
 
     def _to_store(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self._store.port), timeout=10)
+        return socket.create_connection(("127.0.0.1", self._store.port), timeout=PATIENCE_S)
 
     def _accept(self) -> None:
         with suppress(OSError):  # it is shut down

@@ -6,9 +6,9 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import httpx
 import orjson
@@ -116,6 +116,21 @@ def pids(running: System) -> dict[str, int]:
     return found
 
 
+def leave(client: paho.Client) -> None:
+    """Have a client leave, and be gone: while the embedded broker is still about to notice that
+    somebody has left, it may take a newcomer for him, and hang up on the newcomer.
+    """
+    sock = cast("socket.socket | None", client.socket())
+    kept = None if sock is None else sock.dup()
+    client.disconnect()
+    client.loop_stop()
+    if kept is not None:
+        with kept, suppress(OSError):  # the broker may be gone, or not be able to notice
+            kept.settimeout(5.0)
+            while kept.recv(1 << 16):
+                pass
+
+
 class MqttClient:
     """An MQTT client that keeps every message it hears, in the order of arrival."""
 
@@ -139,14 +154,23 @@ class MqttClient:
         self._client.on_subscribe = lambda _client, _userdata, mid, *_: self._subscribed.add(mid)
 
     def __enter__(self) -> Self:
-        self._client.connect(self._host, self._port)
-        self._client.loop_start()
-        wait_until(self.is_connected, f"{self.name} is connected")
+        self._connect()
+        wait_until(self._is_welcome, f"{self.name} is connected")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        leave(self._client)
+
+    def _connect(self) -> None:
+        self._client.connect(self._host, self._port)
+        self._client.loop_start()
+
+    def _is_welcome(self) -> bool:
+        """Connected; once more, if the broker has taken this for somebody who has just left."""
+        if not self.is_connected() and self._client.socket() is None:
+            self._client.loop_stop()
+            self._connect()
+        return self.is_connected()
 
     def is_connected(self) -> bool:
         return self._client.is_connected()
@@ -179,14 +203,14 @@ class MqttClient:
             if user_property is not None:
                 properties.UserProperty = user_property
         sent = self._client.publish(topic, payload, qos, retain, properties)
-        sent.wait_for_publish(10)
+        sent.wait_for_publish(30)
         assert sent.is_published(), topic
 
     def on(self, topic: str) -> list[paho.MQTTMessage]:
         """What was heard on one topic."""
         return [message for message in self.heard if message.topic == topic]
 
-    def first_on(self, topic: str, timeout_s: float = 10.0) -> paho.MQTTMessage:
+    def first_on(self, topic: str, timeout_s: float = 30.0) -> paho.MQTTMessage:
         """The first message on a topic, once there is one."""
         wait_until(lambda: bool(self.on(topic)), f"a message on {topic}", timeout_s)
         return self.on(topic)[0]
@@ -222,7 +246,7 @@ class MqttClient:
         def found() -> list[paho.MQTTMessage]:
             return [message for message in self.on(self.reply_topic) if matches(message)]
 
-        wait_until(lambda: bool(found()), f"a reply to {to}", timeout_s=3.0)
+        wait_until(lambda: bool(found()), f"a reply to {to}")
         reply: dict[str, Any] = orjson.loads(found()[0].payload)
         return reply
 

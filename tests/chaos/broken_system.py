@@ -11,7 +11,7 @@ from pathlib import Path
 from support import FEEDERS
 
 from flexfeeder import ports
-from flexfeeder.testing import System, wait_until
+from flexfeeder.testing import READY_WITHIN_S, STOPS_WITHIN_S, System, wait_until
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -46,8 +46,8 @@ def broken_system(how: str) -> Iterator[System]:
                 made = System(
                     "127.0.0.1", http_port, mqtt_port, mqtt_port, folder / "data", process, log
                 )
-                wait_until(made.is_ready, f"it is ready, see {log}", timeout_s=30.0)
+                wait_until(made.is_ready, f"it is ready, see {log}", timeout_s=READY_WITHIN_S)
                 yield made
             finally:
                 process.terminate()
-                process.wait(10)
+                process.wait(STOPS_WITHIN_S)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 
-import httpx
+import patience
 from support import FEEDER, results
 
 from chaos.asker import Asker, Clock
@@ -54,7 +54,7 @@ class Cast:
     @classmethod
     def of(cls, system: System, rng: Random, clock: Clock, longest_pause_s: float) -> "Cast":
         """Divide the feeder up, as it is when nobody has done anything."""
-        state = results(httpx.get(f"{system.url}/get_state", trust_env=False))
+        state = results(patience.get(f"{system.url}/get_state"))
         loads: dict[int | None, Loads] = {}
         for bus in state["bus_details"]:
             at = loads.setdefault(bus["neighbourhood"], {})

@@ -3,8 +3,8 @@
 from contextlib import suppress
 from typing import Any
 
-import httpx
 import orjson
+import patience
 from support import MqttClient, results
 
 from chaos.history import Ending
@@ -12,7 +12,7 @@ from flexfeeder.testing import System, wait_until
 from schemas import topics
 
 READY_S = 60.0
-AGREE_S = 10.0
+AGREE_S = 30.0
 """How long state and retained adjustments may take to agree; that they do not is for the checker.
 """
 
@@ -23,7 +23,7 @@ def ending(system: System, feeder: str) -> Ending:
     topic = topics.adjustments(feeder)
     with (
         MqttClient(system.mqtt_port, protocol="3.1.1") as listener,
-        httpx.Client(base_url=system.url, timeout=10.0, trust_env=False) as client,
+        patience.client(system.url) as client,
     ):
         listener.subscribe(topic)
         listener.first_on(topic)

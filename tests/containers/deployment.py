@@ -11,12 +11,15 @@ from typing import Any
 
 import httpx
 import orjson
+import patience
 
 from containers.engine import Project, docker, project
 from flexfeeder import ports
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE_FILE = ROOT / "deploy" / "docker-compose.yml"
+OFTEN = Path(__file__).with_name("often.yml")
+"""The engine looks after health three times as often: nothing waits for anything but that."""
 SERVICES = ("broker", "store", "solver", "dfp_manager", "gateway")
 OURS = ("solver", "dfp_manager", "gateway")
 
@@ -40,9 +43,8 @@ class Deployment:
         return (self.secrets / "api_admin.key").read_text(encoding="utf-8").strip()
 
     def http(self) -> httpx.Client:
-        """An HTTP client with that key."""
-        headers = {"Authorization": f"Bearer {self.key}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=10)
+        """A patient HTTP client with that key."""
+        return patience.client(self.url, Authorization=f"Bearer {self.key}")
 
     def is_ready(self) -> bool:
         try:
@@ -86,7 +88,7 @@ def deployment(secrets: Path, **env: str) -> Iterator[Deployment]:
         **env,
     }
     Project((COMPOSE_FILE,), settings).compose("build", "--quiet", timeout_s=600)
-    with project(COMPOSE_FILE, env=settings) as made:
+    with project(COMPOSE_FILE, OFTEN, env=settings) as made:
         yield Deployment(made, secrets, http_port, mqtt_port)
 
 

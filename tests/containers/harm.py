@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from random import Random
 
+import httpx
 import paho.mqtt.client as paho
 from chaos.campaign import Campaign
 from chaos.client import LEISURELY_S
@@ -14,7 +15,7 @@ from chaos.observers import MqttObserver, RestObserver
 from support import FEEDER
 
 from containers.servers import Server, Servers
-from flexfeeder.testing import System
+from flexfeeder.testing import System, wait_until
 
 
 class Harm(StrEnum):
@@ -39,6 +40,8 @@ _DO: dict[Harm, Callable[[Server], None]] = {
     Harm.RECONNECT: Server.reconnect,
 }
 
+_GONE = {Harm.KILL, Harm.CUT_OFF}
+
 AWAY_S = 2.0
 """How long a server is away: more than a lease, and more than a timeout of the store."""
 
@@ -57,11 +60,17 @@ def faults_of(server: str) -> tuple[Fault, ...]:
 
 
 class Injector:
-    """In the place of the injector of ``chaos``: its steps name a server and a harm."""
+    """In the place of the injector of ``chaos``: its steps name a server and a harm.
 
-    def __init__(self, servers: Servers, tell: Callable[[str], None]) -> None:
+    ``missed`` waits until a store that is gone is missed.
+    """
+
+    def __init__(
+        self, servers: Servers, tell: Callable[[str], None], missed: Callable[[], None]
+    ) -> None:
         self._servers = {"broker": servers.broker, "store": servers.store}
         self._tell = tell
+        self._missed = missed
 
     def inject(self, fault: Fault) -> tuple[list[str], float]:
         """Take every step; returns who was killed, and when the last step was taken (monotonic)."""
@@ -70,6 +79,8 @@ class Injector:
             time.sleep(max(0.0, started + step.at_s - time.monotonic()))
             self._tell(f"{step.action} {step.process}")
             _DO[step.action](self._servers[step.process])
+            if step.process == "store" and step.action in _GONE:
+                self._missed()
         killed = [step.process for step in fault.steps if step.action is Harm.KILL]
         return killed, time.monotonic()
 
@@ -104,9 +115,21 @@ class Ordeal(Campaign):
         servers: Servers,
     ) -> None:
         super().__init__(system, rng, observers, LEISURELY_S)
-        self._injector = Injector(servers, self._tell)
+        self._injector = Injector(servers, self._tell, self._missed)
+        self._url = system.url
         (self.nobodys_bus, _), *_ = self._cast.nobodys.consumers
         """A bus that belongs to no client."""
+
+    def _missed(self) -> None:
+        """Without the store a write is refused: one that changes nothing, should it be done."""
+        with httpx.Client(base_url=self._url, timeout=30, trust_env=False) as http:
+
+            def is_refused() -> bool:
+                answer = http.post("/release_load", json={"bus_name": self.nobodys_bus}).json()
+                fields = [detail["field"] for detail in answer.get("details", ())]
+                return answer.get("code") == "service_unavailable" and "store" in fields
+
+            wait_until(is_refused, "it says that it cannot write", every_s=0.05)
 
 
 @contextmanager

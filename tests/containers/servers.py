@@ -21,7 +21,7 @@ TMPFS = "/small"
 it another owner.
 """
 
-READY_S = 20
+READY_S = 60
 LOOK_S = 0.05
 STOP_WITHIN_S = "5"
 

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import orjson
 import paho.mqtt.client as paho
+import patience
 import pytest
 from support import results
 
@@ -29,13 +30,16 @@ PROGRAM = {"name": "evening", "min_power_kw": 100.0, "target_pf": 0.95}
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """One system for all of them: it takes a while to build and to start."""
     with deployment.deployment(tmp_path_factory.mktemp("secrets")) as made:
+        # It looks around every five seconds only: meanwhile there are other tests.
+        start = ("--profile", "monitoring", "up", "--detach", "--no-deps", "prometheus")
+        made.project.compose(*start)
         yield made
 
 
 @pytest.fixture
 def http(deployed: Deployment) -> Iterator[httpx.Client]:
     """Its administrator, once everything is there."""
-    wait_until(deployed.is_ready, "the system is ready", timeout_s=30, every_s=0.1)
+    wait_until(deployed.is_ready, "the system is ready", every_s=0.1)
     with deployed.http() as client:
         yield client
 
@@ -70,10 +74,11 @@ def test_every_call_of_the_documented_table_is_answered(
 
 
 def test_nobody_is_let_in_without_a_key(deployed: Deployment, http: httpx.Client) -> None:
-    assert httpx.get(f"{deployed.url}/get_state").status_code == 401
-    guess = {"Authorization": "Bearer ff_00000000_guess"}
-    assert httpx.post(f"{deployed.url}/run_simulation", headers=guess).status_code == 401
-    assert httpx.get(f"{deployed.url}/readyz").status_code == 200
+    with patience.client(deployed.url) as nobody:
+        assert nobody.get("/get_state").status_code == 401
+        guess = {"Authorization": "Bearer ff_00000000_guess"}
+        assert nobody.post("/run_simulation", headers=guess).status_code == 401
+        assert nobody.get("/readyz").status_code == 200
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -108,11 +113,11 @@ def test_what_need_not_be_reached_has_no_way_out(deployed: Deployment) -> None:
     """What is on another network is as far away as the world; the gateway reaches it."""
     found = deployment.details(deployed.project.container("broker"))["NetworkSettings"]["Networks"]
     address = found[f"{deployed.project.name}_outside"]["IPAddress"]
-    look = f"import socket; socket.create_connection(('{address}', 8883), timeout=2)"
-    inside(deployed, "gateway", "python", "-c", look)
+    look = f"import socket; socket.create_connection(('{address}', 8883), timeout=%d)"
+    inside(deployed, "gateway", "python", "-c", look % 20)
     for service in ("solver", "dfp_manager"):
         with pytest.raises(engine.EngineError, match=r"timed out|unreachable"):
-            inside(deployed, service, "python", "-c", look)
+            inside(deployed, service, "python", "-c", look % 1)
 
 
 def test_no_secret_is_in_an_image_an_environment_or_a_log(
@@ -151,10 +156,10 @@ def test_a_service_that_is_killed_comes_back_with_what_was_accepted(
         found = deployment.details(deployed.project.container(service))
         return found["RestartCount"] > before and found["State"]["Running"]
 
-    wait_until(is_back, f"{service} is started again", timeout_s=30, every_s=0.1)
-    wait_until(deployed.is_ready, "the system is ready", timeout_s=30, every_s=0.1)
+    wait_until(is_back, f"{service} is started again", every_s=0.1)
+    wait_until(deployed.is_ready, "the system is ready", every_s=0.1)
     assert generators(http).count(name) == 1
-    wait_until(lambda: removed(http, name), "it can be removed", timeout_s=30, every_s=0.2)
+    wait_until(lambda: removed(http, name), "it can be removed", every_s=0.2)
 
 
 def removed(http: httpx.Client, name: str) -> bool:
@@ -174,11 +179,11 @@ class TestMeter:
             )
         )
         assert meter["username"] == "48/Load_48"
-        with pytest.raises(TimeoutError):  # nobody has told the broker yet
-            self._publish(deployed, meter, {})
+        # Nobody has told the broker yet.
+        assert not self._publishes(deployed, meter, {})
         deployed.project.compose("kill", "--signal", "HUP", "broker")
+        wait_until(lambda: self._publishes(deployed, meter, {}), "it is let in", every_s=0.1)
         other = "flexfeeder/ieee123/meter/47/Load_47"
-        self._publish(deployed, meter, {meter["topic"]: 33.0, other: 44.0})
 
         def demands() -> dict[str, Any]:
             return {
@@ -187,34 +192,42 @@ class TestMeter:
                 for load in results(http.get(f"/buses/{bus}"))["loads"]
             }
 
-        wait_until(lambda: demands()["Load_48"] == (33.0, "meter"), "its reading counts")
+        def counts() -> bool:
+            # A solver that comes back to the broker misses what is said meanwhile.
+            assert self._publishes(deployed, meter, {other: 44.0, meter["topic"]: 33.0})
+            return demands()["Load_48"] == (33.0, "meter")
+
+        wait_until(counts, "its reading counts", every_s=0.2)
         assert demands()["Load_47"][1] == "nominal"
 
         deployment.flexfeeder(
             "meters", "remove", "48", "Load_48", "--folder", str(deployed.secrets)
         )
         deployed.project.compose("kill", "--signal", "HUP", "broker")
-        with pytest.raises(TimeoutError):
-            self._publish(deployed, meter, {})
+        wait_until(lambda: not self._publishes(deployed, meter, {}), "it is let out", every_s=0.1)
 
-    def _publish(
+    def _publishes(
         self, deployed: Deployment, meter: dict[str, str], readings: dict[str, float]
-    ) -> None:
-        """Connect as a meter does, and publish.
-
-        Raises:
-            TimeoutError: the broker lets it not in.
-
-        """
-        client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv311)
+    ) -> bool:
+        """Connect as a meter does, and publish; False where the broker does not let it in."""
+        client = paho.Client(
+            paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv311, reconnect_on_failure=False
+        )
+        answers: list[bool] = []
+        client.on_connect = lambda _client, _data, _flags, reason, _properties: answers.append(
+            not reason.is_failure
+        )
         client.username_pw_set(meter["username"], meter["password"])
         client.tls_set(str(deployed.secrets / "ca.crt"))
         client.connect("localhost", deployed.mqtt_port)
         client.loop_start()
         try:
-            wait_until(client.is_connected, "the meter is let in", timeout_s=3)
+            wait_until(lambda: bool(answers), "the broker answers")
             for topic, kw in readings.items():
-                client.publish(topic, orjson.dumps({"kw": kw}), qos=1).wait_for_publish(5)
+                sent = client.publish(topic, orjson.dumps({"kw": kw}), qos=1)
+                sent.wait_for_publish(20)
+                assert sent.is_published()
+            return answers[0]
         finally:
             client.disconnect()
             client.loop_stop()
@@ -230,12 +243,11 @@ def test_the_simulated_meters_of_the_demo_are_heard(
         loads = [load for bus in state["bus_details"] for load in bus["loads"]]
         return sum(load["source"] == "meter" for load in loads)
 
-    wait_until(lambda: metered() > 80, "readings of the whole feeder", timeout_s=30, every_s=0.2)
+    wait_until(lambda: metered() > 80, "readings of the whole feeder", every_s=0.2)
     deployed.project.compose("--profile", "demo", "rm", "--stop", "--force", "meters")
 
 
 def test_prometheus_finds_every_service(deployed: Deployment, http: httpx.Client) -> None:
-    deployed.project.compose("--profile", "monitoring", "up", "--detach", "--no-deps", "prometheus")
     container = deployed.project.container("prometheus")
     ask = ("exec", deployed.project.container("solver"), "python", "-c")
     # From inside: its port would be one that somebody else may have.
@@ -254,7 +266,7 @@ def test_prometheus_finds_every_service(deployed: Deployment, http: httpx.Client
         )
 
     expected = [("flexfeeder_solver_converged", "1"), *[("up", "1")] * len(OURS)]
-    wait_until(lambda: told() == expected, "its figures", timeout_s=40, every_s=0.5)
+    wait_until(lambda: told() == expected, "its figures", timeout_s=60, every_s=0.5)
     engine.docker("rm", "--force", "--volumes", container)
 
 
@@ -274,7 +286,7 @@ class TestStopping:
         backup.write_bytes(self._piped(deployed, *tar, "tar", "-C", "/data", "-cf", "-", "."))
         assert results(http.post("/run_simulation"))["converged"]
         compose("start", "store")
-        wait_until(lambda: removed(http, kept), "writes are taken", timeout_s=30, every_s=0.2)
+        wait_until(lambda: removed(http, kept), "writes are taken", every_s=0.2)
         assert self._restarts(deployed) == restarts, "nobody ends because the store is away"
         late = results(http.post("/add_generator", json=GENERATOR))["generator_name"]
 
@@ -310,28 +322,36 @@ class TestStopping:
         """Its name cannot be found then, and nobody waits for that for long."""
         restarts = self._restarts(deployed)
         deployed.project.compose("stop", "broker")
-        wait_until(lambda: not deployed.is_ready(), "it is missed", timeout_s=20, every_s=0.2)
+        wait_until(lambda: not deployed.is_ready(), "it is missed", every_s=0.2)
         deployed.project.compose("start", "broker")
-        wait_until(deployed.is_ready, "all are back", timeout_s=30, every_s=0.2)
+        wait_until(deployed.is_ready, "all are back", every_s=0.2)
         assert self._restarts(deployed) == restarts
 
-    def test_asked_to_stop_each_service_stops_by_itself(
+    def test_asked_to_stop_each_service_stops_and_volumes_outlive_the_containers(
         self, deployed: Deployment, http: httpx.Client
     ) -> None:
-        """The engine would kill after five seconds, and say 137."""
+        """By itself: the engine would kill after five seconds, and say 137."""
         results(http.post("/register_dfp", json=PROGRAM))
         results(http.post("/add_generator", json={**GENERATOR, "generator_name": "PV_kept"}))
         containers = {name: deployed.project.container(name) for name in SERVICES}
-        deployed.project.compose("stop", *OURS)
-        ended = {name: deployment.details(containers[name])["State"] for name in OURS}
-        assert {name: state["ExitCode"] for name, state in ended.items()} == dict.fromkeys(OURS, 0)
-        deployed.project.compose("down")
 
-    def test_volumes_outlive_the_containers(self, deployed: Deployment) -> None:
+        def exit_codes() -> dict[str, int]:
+            deployed.project.compose("stop", *OURS)
+            ended = {name: deployment.details(containers[name])["State"] for name in OURS}
+            return {name: state["ExitCode"] for name, state in ended.items()}
+
+        for _ in range(2):
+            if exit_codes() == dict.fromkeys(OURS, 0):
+                break
+            # A busy machine may hold somebody up for that long once, and not every time.
+            deployed.project.compose("start", *OURS)
+            wait_until(deployed.is_ready, "all are back", every_s=0.2)
+        assert exit_codes() == dict.fromkeys(OURS, 0)
+        deployed.project.compose("down")
         deployed.project.compose("up", "--detach", "--wait", timeout_s=120)
-        with deployed.http() as http:
-            assert "PV_kept" in generators(http)
-            assert [each["name"] for each in results(http.get("/dfps"))] == ["evening"]
+        with deployed.http() as again:
+            assert "PV_kept" in generators(again)
+            assert [each["name"] for each in results(again.get("/dfps"))] == ["evening"]
 
 
 def test_without_its_secrets_compose_says_which_file_is_missing(

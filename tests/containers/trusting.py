@@ -28,8 +28,6 @@ class Trusting:
 
     def __init__(self, system: System, name: str, bus: str) -> None:
         self.accepted = 0
-        self.refused: list[str] = []
-        """Codes of the refusals."""
         self._name, self._bus = name, bus
         self._wire = RestWire(system.http_host, system.http_port, (), Random(0))
         self._number = 0
@@ -52,8 +50,6 @@ class Trusting:
             if answer.is_success:
                 self.accepted += 1
                 self._settled(self._new(Kind.DISCONNECT_DEVICE, device))
-            else:
-                self.refused.append(str(answer.code))
 
     def _told(self, kind: Kind, body: dict[str, Any]) -> Answer:
         """What is said of an operation: a refusal, if that is the first word."""

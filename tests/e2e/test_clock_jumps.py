@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import orjson
+import patience
 import pytest
 from support import FEEDER, FEEDERS, MqttClient, assert_refused, loads, mqtt, results
 
@@ -84,7 +85,7 @@ def clocked(service: str, folder: Path) -> Iterator[Clocked]:
     clock.write_text(RIGHT, encoding="ascii")
     with (
         system(env=env, feeders_dir=FEEDERS) as running,
-        httpx.Client(base_url=running.url, timeout=10, trust_env=False) as http,
+        patience.client(running.url, meant={"deadline_passed"}) as http,
     ):
         yield Clocked(running, http, clock)
 
@@ -176,7 +177,7 @@ def test_states_go_on_and_versions_never_fall(solver: Clocked, meter: MqttClient
         wait_until(lambda n=seen: len(meter.on(STATE)) >= n + 2, f"two states more at {offset}")
     versions = [orjson.loads(message.payload)["version"] for message in meter.on(STATE)]
     assert versions == sorted(versions)
-    assert solver.running.is_ready()
+    wait_until(solver.running.is_ready, "everybody is there")
 
 
 def read(meter: MqttClient, kw: float, at: datetime | None = None) -> None:

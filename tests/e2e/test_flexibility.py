@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import orjson
+import patience
 import pytest
 from support import (
     FEEDER,
@@ -24,7 +25,7 @@ from support import (
     results,
 )
 
-from flexfeeder.testing import System, system, wait_until
+from flexfeeder.testing import STOPS_WITHIN_S, System, system, wait_until
 from schemas.programs import Adjustments
 
 # Nominal demand and model by feeders/ieee123/loads.dss.
@@ -113,7 +114,7 @@ def running() -> Iterator[System]:
 @pytest.fixture
 def operator(running: System) -> Iterator[Operator]:
     """Nothing is left of a test, and no service met an error of its own."""
-    with httpx.Client(base_url=running.url, timeout=10) as client:
+    with patience.client(running.url) as client:
         found = Operator(client)
         yield found
         found.restore()
@@ -124,7 +125,7 @@ def operator(running: System) -> Iterator[Operator]:
 def metered() -> Iterator[System]:
     """A system with a simulated meter at every load, each of which has spoken."""
     with system(meters=True, feeders_dir=FEEDERS) as started:
-        with httpx.Client(base_url=started.url) as client:
+        with patience.client(started.url) as client:
 
             def is_metered() -> bool:
                 found = loads(results(client.get("/get_state"))).values()
@@ -416,7 +417,7 @@ def device(running: System, *arguments: str) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(STOPS_WITHIN_S) == 0
 
 
 def readings(client: MqttClient, name: LoadName) -> list[Json]:
@@ -446,6 +447,7 @@ class TestDevice:
             def last() -> Json:
                 return readings(client, name)[-1]
 
+            client.first_on(f"{METER}/1/heater")
             wait_until(lambda: heater()["source"] == "meter", "it is metered")
             free = operator.state()
             assert heater()["set_kw"] == pytest.approx(30.0, rel=0.25)
@@ -476,7 +478,7 @@ class TestMeters:
     def test_simulated_meters_obey_and_the_feeder_draws_less(self, metered: System) -> None:
         """Each speaks once a second, and its load moves with the hour."""
         with (
-            httpx.Client(base_url=metered.url, timeout=10) as http,
+            patience.client(metered.url) as http,
             MqttClient(metered.mqtt_port, protocol="3.1.1") as client,
         ):
             operator = Operator(http)
@@ -573,8 +575,8 @@ class TestServicesThatDie:
                 said = [orjson.loads(message.payload) for message in watcher.on(topic)]
                 return any(each["status"] == "online" and each["pid"] != killed for each in said)
 
-            wait_until(serves, f"{name} is back", 15.0)
-        wait_until(running.is_ready, "everything is ready", 15.0)
+            wait_until(serves, f"{name} is back")
+        wait_until(running.is_ready, "everything is ready")
 
     def test_what_is_retained_follows_from_the_registry(
         self, running: System, in_force: Operator
@@ -617,6 +619,7 @@ class TestServicesThatDie:
             client.subscribe(ADJUSTMENTS)
             client.first_on(ADJUSTMENTS)
             client.publish(ADJUSTMENTS, b"", retain=True)
+            wait_until(lambda: client.on(ADJUSTMENTS)[-1].payload == b"", "there are none")
             self.kill(running, "dfp_manager")
             wait_until(lambda: client.on(ADJUSTMENTS)[-1].payload != b"", "there are some again")
         assert self.retained(running) == before

@@ -4,8 +4,8 @@ import os
 import signal
 from collections.abc import Iterator
 
-import httpx
 import orjson
+import patience
 import pytest
 from support import FEEDER, FEEDERS, MqttClient, loads, results
 
@@ -26,7 +26,7 @@ def port() -> Iterator[int]:
 
 
 def version_of(running: System) -> int:
-    return int(results(httpx.get(f"{running.url}/get_state"))["version"])
+    return int(results(patience.get(f"{running.url}/get_state"))["version"])
 
 
 def test_a_store_that_counts_from_one_again_is_obeyed_at_once(port: int) -> None:
@@ -45,9 +45,10 @@ def test_a_store_that_counts_from_one_again_is_obeyed_at_once(port: int) -> None
         client.subscribe(STATE)
         assert orjson.loads(client.first_on(STATE).payload)["version"] >= before
     with system(feeders_dir=FEEDERS, env=env) as second:
-        written = results(httpx.post(f"{second.url}/modify_load_household", json=PIN))
+        with patience.client(second.url) as http:
+            written = results(http.post("/modify_load_household", json=PIN))
         assert loads(written)["1", "Load_1"]["set_kw"] == 5.0
         assert written["version"] < before
-        read = results(httpx.get(f"{second.url}/get_state"))
+        read = results(patience.get(f"{second.url}/get_state"))
         assert loads(read)["1", "Load_1"]["set_kw"] == 5.0
         assert written["version"] <= read["version"] < before

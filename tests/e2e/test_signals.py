@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flexfeeder import ports
-from flexfeeder.testing import wait_until
+from flexfeeder.testing import READY_WITHIN_S, STOPS_WITHIN_S, wait_until
 
 IGNORING = """
 import os, signal, sys
@@ -22,10 +22,11 @@ def started_ignoring(name: str, folder: Path) -> "subprocess.Popen[bytes]":
     """`up`, as a shell starts it that lets it ignore a signal."""
     http_port, mqtt_port = ports.free_ports(2)
     env = {
-        **os.environ,
+        **{name: v for name, v in os.environ.items() if not name.startswith("FLEXFEEDER_")},
         "FLEXFEEDER_HTTP_PORT": str(http_port),
         "FLEXFEEDER_MQTT_PORT": str(mqtt_port),
         "FLEXFEEDER_DATA_DIR": str(folder / "data"),
+        "FLEXFEEDER_RESULTS_DIR": str(folder / "results"),
     }
     with (folder / "log").open("wb") as log:
         return subprocess.Popen(
@@ -40,18 +41,22 @@ def is_ready(folder: Path) -> bool:
 def test_an_interrupt_stops_a_background_job_too(tmp_path: Path) -> None:
     """A shell without job control lets its background jobs ignore SIGINT; who sends it means it."""
     process = started_ignoring("SIGINT", tmp_path)
-    wait_until(lambda: is_ready(tmp_path), "ready")
-    process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 0
+    try:
+        wait_until(lambda: is_ready(tmp_path), "ready", READY_WITHIN_S)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(STOPS_WITHIN_S) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_hang_up_is_ignored_under_nohup(tmp_path: Path) -> None:
     process = started_ignoring("SIGHUP", tmp_path)
     try:
-        wait_until(lambda: is_ready(tmp_path), "ready")
+        wait_until(lambda: is_ready(tmp_path), "ready", READY_WITHIN_S)
         process.send_signal(signal.SIGHUP)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.5)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(STOPS_WITHIN_S)

@@ -7,24 +7,12 @@ import httpx
 import pytest
 from support import results
 
-from flexfeeder.testing import wait_until
-
 Json = dict[str, Any]
 
 
 def answered(http: httpx.Client, method: str, path: str, **body: Any) -> Any:
-    """The results, once it is answered: a forged status may have called somebody away."""
-    found: list[Any] = []
-
-    def has_come() -> bool:
-        answer = http.request(method, path, json=body or None)
-        assert answer.status_code in {200, 503}, answer.text
-        if answer.status_code == 200:
-            found.append(results(answer))
-        return bool(found)
-
-    wait_until(has_come, f"{method} {path} is answered", every_s=0.1)
-    return found[0]
+    """The results; ``http`` is patient: a forged status may have called somebody away."""
+    return results(http.request(method, path, json=body or None))
 
 
 def demanded(state: Json) -> dict[tuple[str, str, str], float]:

@@ -5,6 +5,7 @@ no other's.
 from collections.abc import Iterator
 
 import httpx
+import patience
 import pytest
 from support import FEEDERS
 
@@ -34,7 +35,7 @@ def running(broker_kind: str) -> Iterator[System]:
 
 @pytest.fixture(scope="module")
 def http(running: System) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=running.url, timeout=10) as client:
+    with patience.client(running.url) as client:
         yield client
 
 

@@ -88,12 +88,20 @@ def publisher(running: System) -> Iterator[Publisher]:
 
 
 def kept_by_broker(running: System) -> dict[str, bytes]:
-    """Everything that a late subscriber hears at once."""
-    with MqttClient(running.mqtt_port, protocol="3.1.1") as client:
-        client.subscribe("flexfeeder/#")
-        state = topics.state(FEEDER)
-        wait_until(lambda: any(not it.retain for it in client.on(state)), "a state of now")
-        return {it.topic: it.payload for it in client.heard if it.retain and it.payload}
+    """Everything that a late subscriber hears at once: what is ours, at the least."""
+    found: dict[str, bytes] = {}
+
+    def is_whole() -> bool:
+        with MqttClient(running.mqtt_port, protocol="3.1.1") as client:
+            client.subscribe("flexfeeder/#")
+            state = topics.state(FEEDER)
+            wait_until(lambda: any(not it.retain for it in client.on(state)), "a state of now")
+            found.clear()
+            found.update({it.topic: it.payload for it in client.heard if it.retain and it.payload})
+        return OURS.issubset(found)
+
+    wait_until(is_whole, "all that services keep")
+    return found
 
 
 def published(running: System, version: int) -> State:
@@ -146,10 +154,18 @@ def test_whatever_is_published_everybody_serves_on(
     publisher.device.publish(topology, kept[topology], retain=True)
     for topic, reading in METERED.items():
         publisher.device.publish(topic, reading.model_dump_json().encode())
-    now = taken_back(http)
+    # A reading takes another way than a command, and may come after it.
+    wait_until(
+        lambda: demanded(taken_back(http)) == demanded(was), "it is what it was", every_s=0.1
+    )
+    now = answered(http, "POST", "/run_simulation")
     assert now["converged"]
     assert demanded(now) == demanded(was)
     assert published(running, now["version"]).converged
     assert_programs_work(http)
-    assert kept_by_broker(running).keys() == kept.keys()
+    # Setpoints are lifted a moment after the demand.
+    wait_until(
+        lambda: kept_by_broker(running).keys() == kept.keys(),
+        "the broker keeps what it did",
+    )
     assert_unharmed(running, there)

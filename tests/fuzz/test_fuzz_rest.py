@@ -6,6 +6,7 @@ import uuid
 from typing import Any, NamedTuple
 
 import httpx
+import patience
 from hypothesis import Phase
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -67,7 +68,7 @@ class Requests(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.http = httpx.Client(base_url=self.served.url, timeout=10)
+        self.http = patience.client(self.served.url)
         state = answered(self.http, "POST", "/run_simulation")
         self.nominal = {_key(*at): load["demand_kw"] for at, load in loads(state).items()}
         self.areas = answered(self.http, "GET", "/neighbourhoods")

@@ -65,7 +65,7 @@ def unharmed(running: System) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def _http(running: System) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=running.url, timeout=10) as client:
+    with httpx.Client(base_url=running.url, timeout=30) as client:
         yield client
 
 

@@ -45,6 +45,12 @@ class Service:
         self.serve()
         return bool(self.reasons())
 
+    def refusal(self) -> str:
+        """The one reason why it stays away, once that is known."""
+        wait_until(self.is_refused, "it says so")
+        [reason] = self.reasons()
+        return reason
+
     def is_in(self) -> bool:
         self.serve()
         return self.connection.connected
@@ -78,8 +84,7 @@ def test_a_broker_of_another_authority_is_named_as_such(secrets: Path, tmp_path:
     other.write_bytes(authority.new_authority(datetime.now(UTC)).certificate)
     with SecuredBroker(secrets, tmp_path) as broker:
         service = Service(broker, other, password(secrets))
-        wait_until(service.is_refused, "it says so")
-        [reason] = service.reasons()
+        reason = service.refusal()
         assert "certificate verify failed: unable to get local issuer certificate" in reason
         service.close()
 
@@ -92,8 +97,7 @@ def test_an_expired_certificate_is_named_as_such_and_a_new_one_heals(
     broker = SecuredBroker(secrets, tmp_path)
     with broker:
         service = Service(broker, secrets / "ca.crt", password(secrets))
-        wait_until(service.is_refused, "it says so")
-        [reason] = service.reasons()
+        reason = service.refusal()
         assert "certificate verify failed: certificate has expired" in reason
     give_certificate(secrets, now)
     with broker:
@@ -108,16 +112,14 @@ def test_a_certificate_for_another_name_is_named_as_such(secrets: Path, tmp_path
     (secrets / "broker/server.key").write_bytes(made.key)
     with SecuredBroker(secrets, tmp_path) as broker:
         service = Service(broker, secrets / "ca.crt", password(secrets))
-        wait_until(service.is_refused, "it says so")
-        assert "not valid for 'localhost'" in service.reasons()[0]
+        assert "not valid for 'localhost'" in service.refusal()
         service.close()
 
 
 def test_a_wrong_password_is_named_as_such_and_never_told(secrets: Path, tmp_path: Path) -> None:
     with SecuredBroker(secrets, tmp_path) as broker:
         service = Service(broker, secrets / "ca.crt", "not-the-password")
-        wait_until(service.is_refused, "it says so")
-        [reason] = service.reasons()
+        reason = service.refusal()
         assert "Not authorized" in reason
         assert "not-the-password" not in reason
         service.close()

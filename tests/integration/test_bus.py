@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import pytest
 import structlog
+from patience import PATIENCE_S
 from scripted_broker import CONNACK, Peer, ScriptedBroker, publish_packet
 from structlog.testing import LogCapture
 from support import Broker, MqttClient
@@ -76,15 +77,14 @@ class Service:
         self.connection.close()
         self._reactor.close()
 
-    def logged(self, event: str) -> int:
+    def logged(self, event: str, **having: object) -> int:
         """How often an event stands in the log."""
-        return sum(entry["event"] == event for entry in self._logged.entries)
+        wanted = {"event": event, **having}
+        return sum(wanted.items() <= entry.items() for entry in self._logged.entries)
 
-    def serve_until(
-        self, predicate: Callable[[], bool], description: str, timeout_s: float = 5.0
-    ) -> None:
+    def serve_until(self, predicate: Callable[[], bool], description: str) -> None:
         """Let the reactor run until a fact has come true."""
-        poll_until(self._reactor, predicate, description, timeout_s)
+        poll_until(self._reactor, predicate, description)
 
     def connect(self) -> None:
         self.serve_until(lambda: self.connection.connected, "connected")
@@ -105,14 +105,12 @@ class Service:
         return self.connection._number
 
 
-def poll_until(
-    reactor: Reactor, predicate: Callable[[], bool], description: str, timeout_s: float = 5.0
-) -> None:
+def poll_until(reactor: Reactor, predicate: Callable[[], bool], description: str) -> None:
     def polled() -> bool:
         reactor.poll(0.01)
         return predicate()
 
-    wait_until(polled, description, timeout_s, every_s=0)
+    wait_until(polled, description, PATIENCE_S, every_s=0)
 
 
 def number_of(service: Service) -> int:
@@ -195,7 +193,7 @@ class TestBrokerAway:
             sock = service.connection._socket
             assert sock is not None
             silent.accept().reset()
-            assert select.select([sock], [], [], 5.0)[0], "the reset has come"
+            assert select.select([sock], [], [], PATIENCE_S)[0], "the reset has come"
             service.connection.maintain(now + 6.0)
             assert service.connection._socket is not sock
             assert service.logged("broker_away") == 1
@@ -231,13 +229,15 @@ class TestTwoOfOneName:
     ) -> None:
         with Service(broker, client_id="twin") as one, Service(broker, client_id="twin") as other:
             until = time.monotonic() + 2.0
-            while time.monotonic() < until:
+            while time.monotonic() < until or min(one.births, other.births) < 2:
                 one._reactor.poll(0.01)
                 other._reactor.poll(0.01)
             for service in (one, other):
-                assert 2 <= service.births <= 10
-                assert service.logged("broker_away") <= 2
-                assert service.logged("broker_connected") <= 2
+                # One that lasted, as while the broker had no time for the other, begins anew.
+                begun = 1 + service.logged("broker_connected", steady=True)
+                assert 2 <= service.births <= 10 * begun
+                assert service.logged("broker_away") <= 2 * begun
+                assert service.logged("broker_connected") <= 2 * begun
 
 
 @pytest.fixture
@@ -312,6 +312,9 @@ class TestAfterReconnect:
             broker.start()
             service.serve_until(lambda: service.births == 2, "connected again")
             with peer(broker) as client:
+                client.subscribe("end")
+                service.connection.publish("end", b"", qos=1)
+                service.serve_until(lambda: bool(client.on("end")), "the broker has had it all")
                 client.subscribe(TOPIC)
                 service.serve_until(lambda: bool(client.on(TOPIC)), "it is there")
                 [message] = client.on(TOPIC)
@@ -472,7 +475,9 @@ class TestPublish:
                 service.connect()
                 assert service.connection.publish(TOPIC, b"4", qos=1) is True
                 service.serve_until(lambda: client.on(TOPIC)[-1].payload == b"4", "the fourth")
-                assert [message.payload for message in client.on(TOPIC)] == [b"2", b"4"]
+                # What was not acknowledged when the wire was cut comes twice.
+                heard = dict.fromkeys(message.payload for message in client.on(TOPIC))
+                assert list(heard) == [b"2", b"4"]
 
     def test_what_is_sent_together_arrives_whole_and_in_order(self, broker: Broker) -> None:
         sent = [bytes([n]) * 10_000 for n in range(20)]
@@ -534,4 +539,4 @@ class TestTls:
             with Service(scripted, ca=certificate[0]) as service:
                 service.serve_until(lambda: len(service.heard) == len(payloads), "all of them")
                 assert service.payloads() == payloads
-            served.result(5)
+            served.result(PATIENCE_S)

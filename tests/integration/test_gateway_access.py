@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from patience import PATIENCE_S
 from starlette.routing import Route
 from support import assert_refused, quiet_log
 from test_gateway_peers import Gateway
@@ -37,6 +39,13 @@ from services.process import EXIT_BAD_INPUT
 
 PAGE = "https://page.example"
 """The origin of a web page from elsewhere."""
+
+# Over loopback, without TLS: to read all authorities takes longer than a request.
+get = partial(httpx.get, timeout=PATIENCE_S, verify=False)
+post = partial(httpx.post, timeout=PATIENCE_S, verify=False)
+patch = partial(httpx.patch, timeout=PATIENCE_S, verify=False)
+options = partial(httpx.options, timeout=PATIENCE_S, verify=False)
+stream = partial(httpx.stream, timeout=PATIENCE_S, verify=False)
 
 OPEN = {"/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"}
 ADMINS = {"/register_dfp", "/update_dfp", "/delete_dfp"}
@@ -72,7 +81,7 @@ def gateway(folder: Path, **settings: Any) -> Iterator[Gateway]:
     scheme = "https" if "HTTP_CERT" in settings else "http"
     found = Gateway(f"{scheme}://127.0.0.1:{port}", port, process, log_path)
     try:
-        wait_until(lambda: ports.is_open("127.0.0.1", port), "it listens", timeout_s=20)
+        wait_until(lambda: ports.is_open("127.0.0.1", port), "it listens")
         yield found
     finally:
         process.send_signal(signal.SIGTERM)
@@ -86,7 +95,7 @@ def refusal(**settings: Any) -> subprocess.CompletedProcess[str]:
     """What a gateway says that does not start."""
     command = [sys.executable, "-m", "services.gateway"]
     env = environment({"HTTP_PORT": ports.free_port(), "LOG_FORMAT": "json", **settings})
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
 def new_key(path: Path, role: Role, name: str | None = None) -> str:
@@ -104,15 +113,19 @@ def bearer(key: str) -> dict[str, str]:
 
 def raw(port: int, request: bytes) -> bytes:
     """What is answered to bytes, up to the end of the connection."""
-    answer = b""
-    with (
-        socket.create_connection(("127.0.0.1", port), timeout=30) as connection,
-        contextlib.suppress(ConnectionError),
-    ):
-        connection.sendall(request)
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(request)
+        return rest_of(connection)
+
+
+def rest_of(connection: socket.socket) -> bytes:
+    """What comes until the connection is closed, be it in order or not."""
+    found = b""
+    with contextlib.suppress(ConnectionError):
         while piece := connection.recv(65536):
-            answer += piece
-    return answer
+            found += piece
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +151,54 @@ def closed(
 def unlocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway that asks for none."""
     with gateway(tmp_path_factory.mktemp("unlocked")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``ca.crt``, and ``server.crt`` and ``server.key`` for 127.0.0.1."""
+    folder = tmp_path_factory.mktemp("certificate")
+    now = datetime.now(UTC)
+    trusted = authority.new_authority(now)
+    server = authority.new_server(trusted, {"127.0.0.1"}, now)
+    (folder / "ca.crt").write_bytes(trusted.certificate)
+    (folder / "server.crt").write_bytes(server.certificate)
+    (folder / "server.key").write_bytes(server.key)
+    (folder / "other.key").write_bytes(trusted.key)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def secure(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    settings = {
+        "HTTP_CERT": certificate / "server.crt",
+        "HTTP_KEY": certificate / "server.key",
+    }
+    with gateway(tmp_path_factory.mktemp("secure"), **settings) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def begun(unlocked: Gateway, secure: Gateway) -> Iterator[dict[str, socket.socket]]:
+    """Connections on which something begins and does not go on: all at once, since each takes ten
+    seconds until it is closed.
+    """
+    began = {
+        "silent": (unlocked, b""),
+        "head": (unlocked, b"GET /get_state HTTP/1.1\r\nHost: local"),
+        "body": (
+            unlocked,
+            b"POST /run_simulation HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n{",
+        ),
+        "handshake": (secure, b"\x16\x03\x01"),
+    }
+    with ExitStack() as stack:
+        found = {}
+        for name, (asked, request) in began.items():
+            address = ("127.0.0.1", asked.port)
+            connection = socket.create_connection(address, timeout=PATIENCE_S)
+            found[name] = stack.enter_context(connection)
+            connection.sendall(request)
         yield found
 
 
@@ -172,7 +233,7 @@ class TestRoles:
             needed = Role.ADMIN
 
         def status(headers: dict[str, str]) -> int:
-            with httpx.stream(method, closed.url + path, headers=headers) as answer:
+            with stream(method, closed.url + path, headers=headers) as answer:
                 return answer.status_code
 
         with_key = {role: status(bearer(key)) for role, key in keys.items()}
@@ -188,19 +249,19 @@ class TestRoles:
 
     def test_files_of_the_documentation_are_open(self, closed: Gateway) -> None:
         for page in ("/docs", "/redoc"):
-            answer = httpx.get(closed.url + page)
+            answer = get(closed.url + page)
             assert answer.status_code == 200
             files = [part.split('"')[0] for part in answer.text.split('src="')[1:]]
             assert files
             for file in files:
                 assert file.startswith("/static-offline-docs/")
-                assert httpx.get(closed.url + file).status_code == 200
+                assert get(closed.url + file).status_code == 200
 
     def test_what_is_nowhere_is_asked_for_a_key_too(
         self, closed: Gateway, keys: dict[Role, str]
     ) -> None:
-        assert httpx.get(f"{closed.url}/nowhere").status_code in {401, 429}
-        answer = httpx.get(f"{closed.url}/nowhere", headers=bearer(keys[Role.VIEWER]))
+        assert get(f"{closed.url}/nowhere").status_code in {401, 429}
+        answer = get(f"{closed.url}/nowhere", headers=bearer(keys[Role.VIEWER]))
         assert_refused(answer, 404, "not_found")
 
     def test_a_path_that_is_not_quite_one_gets_nobody_further(
@@ -209,7 +270,7 @@ class TestRoles:
         """What it leads to asks again."""
         headers = bearer(keys[Role.OPERATOR])
         for path in ("/register_dfp/", "//register_dfp", "/%72egister_dfp", "/register_dfp/."):
-            with httpx.Client(follow_redirects=True) as client:
+            with httpx.Client(follow_redirects=True, timeout=PATIENCE_S) as client:
                 answer = client.post(closed.url + path, headers=headers, json={})
             assert answer.status_code in {403, 404, 405}, path
 
@@ -217,7 +278,7 @@ class TestRoles:
         key = new_key(keys_path, Role.VIEWER, "for_a_while")
 
         def status() -> int:
-            return httpx.get(f"{closed.url}/metrics", headers=bearer(key)).status_code
+            return get(f"{closed.url}/metrics", headers=bearer(key)).status_code
 
         wait_until(lambda: status() == 200, "the new key is taken", every_s=0.2)
         with keys_file.changing(keys_path):
@@ -230,14 +291,12 @@ class TestRoles:
         other = new_key(keys_path, Role.VIEWER, "reader")
 
         def is_let_in(key: str) -> bool:
-            return httpx.get(f"{closed.url}/metrics", headers=bearer(key)).status_code == 200
+            return get(f"{closed.url}/metrics", headers=bearer(key)).status_code == 200
 
         wait_until(lambda: is_let_in(key) and is_let_in(other), "both are taken", every_s=0.2)
         with (
-            httpx.stream("GET", f"{closed.url}/events", headers=bearer(key), timeout=20) as ending,
-            httpx.stream(
-                "GET", f"{closed.url}/events", headers=bearer(other), timeout=20
-            ) as other_s,
+            stream("GET", f"{closed.url}/events", headers=bearer(key)) as ending,
+            stream("GET", f"{closed.url}/events", headers=bearer(other)) as other_s,
         ):
             with keys_file.changing(keys_path):
                 revoked = keys_file.load(keys_path).revoke(key[3:11], datetime.now(UTC))
@@ -252,8 +311,8 @@ class TestRoles:
         with ExitStack() as stack:
 
             def status(key: str) -> int:
-                stream = httpx.stream("GET", f"{closed.url}/events", headers=bearer(key))
-                return stack.enter_context(stream).status_code
+                events = stream("GET", f"{closed.url}/events", headers=bearer(key))
+                return stack.enter_context(events).status_code
 
             wait_until(lambda: status(greedy) == 503, "it has as many as it may", every_s=0.05)
             assert status(other) == 200
@@ -281,11 +340,11 @@ class TestRoles:
         key = keys[Role.OPERATOR]
         url = closed.url
         for role in (Role.VIEWER, Role.OPERATOR):
-            httpx.post(f"{url}/register_dfp", headers=bearer(keys[role]))
-        httpx.get(f"{url}/get_state?api_key={key}")
-        httpx.post(f"{url}/run_simulation", headers=bearer(key), content=key)
-        httpx.get(f"{url}/get_state", headers={**bearer(key), "X-API-Key": key})
-        httpx.get(f"{url}/get_state", headers=bearer(key + "x"))
+            post(f"{url}/register_dfp", headers=bearer(keys[role]))
+        get(f"{url}/get_state?api_key={key}")
+        post(f"{url}/run_simulation", headers=bearer(key), content=key)
+        get(f"{url}/get_state", headers={**bearer(key), "X-API-Key": key})
+        get(f"{url}/get_state", headers=bearer(key + "x"))
         raw(closed.port, b"X-API-Key: %s\r\n\r\n" % key.encode())
         [listening] = closed.logged("listening")
         assert listening["security"] == "API keys"
@@ -302,52 +361,38 @@ class TestLimits:
         """One in a hundred seconds."""
         with gateway(tmp_path, KEYS_FILE=keys_path, HTTP_RATE=0.01) as found:
             headers = bearer(keys[Role.VIEWER])
-            assert httpx.get(f"{found.url}/metrics", headers=headers).status_code == 200
-            answer = httpx.get(f"{found.url}/metrics", headers=headers)
+            assert get(f"{found.url}/metrics", headers=headers).status_code == 200
+            answer = get(f"{found.url}/metrics", headers=headers)
             assert_refused(answer, 429, "too_many_requests")
             assert 0 < int(answer.headers["retry-after"]) <= 100
-            other = httpx.get(f"{found.url}/metrics", headers=bearer(keys[Role.ADMIN]))
+            other = get(f"{found.url}/metrics", headers=bearer(keys[Role.ADMIN]))
             assert other.status_code == 200
 
     def test_no_more_are_under_way_than_may_be(self, tmp_path: Path) -> None:
         """One is, whose body does not come: then the others have to wait, but for health."""
 
         def status(path: str = "/metrics") -> int:
-            return httpx.get(found.url + path).status_code
+            return get(found.url + path).status_code
 
         with gateway(tmp_path, HTTP_CONCURRENCY=1) as found:
             with socket.create_connection(("127.0.0.1", found.port)) as slow:
                 slow.sendall(b"POST /run_simulation HTTP/1.1\r\nContent-Length: 5\r\n\r\n{")
                 wait_until(lambda: status() == 503, "it is under way")
-                answer = httpx.get(f"{found.url}/metrics")
+                answer = get(f"{found.url}/metrics")
                 assert_refused(answer, 503, "service_unavailable", "gateway")
                 assert answer.headers["retry-after"] == "1"
                 assert status("/healthz") == 200
             wait_until(lambda: status() == 200, "its place is free again")
 
     def test_neither_a_head_nor_a_body_is_waited_for_longer_than_ten_seconds(
-        self, unlocked: Gateway
+        self, unlocked: Gateway, begun: dict[str, socket.socket]
     ) -> None:
-        began = [
-            b"",
-            b"GET /get_state HTTP/1.1\r\nHost: local",
-            b"POST /run_simulation HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n{",
-        ]
-        with ExitStack() as stack:
-            connections = []
-            for request in began:
-                address = ("127.0.0.1", unlocked.port)
-                connection = stack.enter_context(socket.create_connection(address, timeout=30))
-                connection.sendall(request)
-                connections.append(connection.makefile("rb"))
-            silent, head, body = connections
-            assert body.readline() == b"HTTP/1.1 408 Request Timeout\r\n"
-            answer = body.read()
-            assert b"\r\nconnection: close\r\n" in answer
-            assert b'"code":"request_timeout"' in answer
-            for unanswered in (silent, head):
-                with contextlib.suppress(ConnectionResetError):
-                    assert unanswered.read() == b""
+        answer = rest_of(begun["body"])
+        assert answer.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+        assert b"\r\nconnection: close\r\n" in answer
+        assert b'"code":"request_timeout"' in answer
+        for unanswered in ("silent", "head"):
+            assert rest_of(begun[unanswered]) == b""
         reasons = [entry["reason"] for entry in unlocked.logged("connection_closed")]
         assert reasons.count("slow head") == 1  # told the first time
 
@@ -355,7 +400,7 @@ class TestLimits:
         """Each would be held, at a hundred times what it weighs."""
         answer = raw(unlocked.port, b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n" * 10_000)
         assert answer.count(b"HTTP/1.1 ") < 100
-        assert httpx.get(f"{unlocked.url}/healthz").status_code == 200
+        assert get(f"{unlocked.url}/healthz").status_code == 200
 
     def test_a_head_of_many_headers_is_refused(self, unlocked: Gateway) -> None:
         few = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
@@ -365,7 +410,7 @@ class TestLimits:
     def test_a_huge_head_is_refused(self, unlocked: Gateway) -> None:
         answer = raw(unlocked.port, b"GET / HTTP/1.1\r\nX-A: " + b"a" * 1_000_000 + b"\r\n\r\n")
         assert answer[:13] in {b"", b"HTTP/1.1 431 "}  # words may be lost where much is unread
-        assert httpx.get(f"{unlocked.url}/healthz").status_code == 200
+        assert get(f"{unlocked.url}/healthz").status_code == 200
 
 
 class TestPaths:
@@ -388,7 +433,7 @@ class TestPaths:
         self, closed: Gateway, keys: dict[Role, str]
     ) -> None:
         for role, status in ((Role.OPERATOR, 403), (Role.ADMIN, 404)):
-            answer = httpx.post(f"{closed.url}/something_new", headers=bearer(keys[role]))
+            answer = post(f"{closed.url}/something_new", headers=bearer(keys[role]))
             assert answer.status_code == status
 
 
@@ -397,22 +442,20 @@ class TestWebPages:
         self, unlocked: Gateway, closed: Gateway, keys: dict[Role, str]
     ) -> None:
         for found, headers in ((unlocked, {}), (closed, bearer(keys[Role.OPERATOR]))):
-            answer = httpx.post(
+            answer = post(
                 f"{found.url}/run_simulation", headers={**headers, "Origin": PAGE}, json={}
             )
             assert_refused(answer, 403, "forbidden", "Origin")
             own = {**headers, "Origin": found.url}
-            answer = httpx.post(f"{found.url}/run_simulation", headers=own, json={})
+            answer = post(f"{found.url}/run_simulation", headers=own, json={})
             assert_refused(answer, 503, "service_unavailable", "broker")
 
     def test_without_keys_a_name_of_elsewhere_leads_nowhere(self, unlocked: Gateway) -> None:
         rebound = {"Host": f"page.example:{unlocked.port}"}
-        assert_refused(
-            httpx.get(f"{unlocked.url}/get_state", headers=rebound), 403, "forbidden", "Host"
-        )
+        assert_refused(get(f"{unlocked.url}/get_state", headers=rebound), 403, "forbidden", "Host")
         for host in ("localhost", "127.0.0.1", "[::1]"):
             headers = {"Host": f"{host}:{unlocked.port}"}
-            assert httpx.get(f"{unlocked.url}/metrics", headers=headers).status_code == 200
+            assert get(f"{unlocked.url}/metrics", headers=headers).status_code == 200
 
     def test_others_read_only_what_they_are_let_read(
         self, unlocked: Gateway, tmp_path: Path
@@ -420,18 +463,18 @@ class TestWebPages:
         page = {"Origin": PAGE}
         preflight = {**page, "Access-Control-Request-Method": "POST"}
         allowed = "access-control-allow-origin"
-        assert allowed not in httpx.get(f"{unlocked.url}/metrics", headers=page).headers
-        refused = httpx.options(f"{unlocked.url}/run_simulation", headers=preflight)
+        assert allowed not in get(f"{unlocked.url}/metrics", headers=page).headers
+        refused = options(f"{unlocked.url}/run_simulation", headers=preflight)
         assert refused.status_code == 405
         assert allowed not in refused.headers
         with gateway(tmp_path, CORS_ORIGINS=PAGE) as found:
-            answer = httpx.options(f"{found.url}/run_simulation", headers=preflight)
+            answer = options(f"{found.url}/run_simulation", headers=preflight)
             assert (answer.status_code, answer.headers[allowed]) == (200, PAGE)
-            answer = httpx.post(f"{found.url}/run_simulation", headers=page, json={})
+            answer = post(f"{found.url}/run_simulation", headers=page, json={})
             assert_refused(answer, 503, "service_unavailable", "broker")
             assert answer.headers[allowed] == PAGE
             other = {"Origin": "https://other.example"}
-            answer = httpx.post(f"{found.url}/run_simulation", headers=other, json={})
+            answer = post(f"{found.url}/run_simulation", headers=other, json={})
             assert_refused(answer, 403, "forbidden", "Origin")
             assert allowed not in answer.headers
 
@@ -440,44 +483,20 @@ class TestWebPages:
     ) -> None:
         headers = bearer(keys[Role.ADMIN])
         for answer in (
-            httpx.get(f"{closed.url}/docs"),
-            httpx.get(f"{closed.url}/healthz"),
-            httpx.get(f"{closed.url}/get_state"),
-            httpx.get(f"{closed.url}/get_state", headers=headers),
-            httpx.get(f"{closed.url}/nowhere", headers=headers),
-            httpx.patch(f"{closed.url}/get_state", headers=headers),
+            get(f"{closed.url}/docs"),
+            get(f"{closed.url}/healthz"),
+            get(f"{closed.url}/get_state"),
+            get(f"{closed.url}/get_state", headers=headers),
+            get(f"{closed.url}/nowhere", headers=headers),
+            patch(f"{closed.url}/get_state", headers=headers),
         ):
             assert answer.headers["x-content-type-options"] == "nosniff"
             assert answer.headers["x-frame-options"] == "DENY"
             assert answer.headers["cache-control"] == "no-store"
             assert "content-security-policy" in answer.headers
             assert "server" not in answer.headers
-        with httpx.stream("GET", f"{closed.url}/events", headers=headers) as stream:
-            assert stream.headers["cache-control"] == "no-cache"
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``ca.crt``, and ``server.crt`` and ``server.key`` for 127.0.0.1."""
-    folder = tmp_path_factory.mktemp("certificate")
-    now = datetime.now(UTC)
-    trusted = authority.new_authority(now)
-    server = authority.new_server(trusted, {"127.0.0.1"}, now)
-    (folder / "ca.crt").write_bytes(trusted.certificate)
-    (folder / "server.crt").write_bytes(server.certificate)
-    (folder / "server.key").write_bytes(server.key)
-    (folder / "other.key").write_bytes(trusted.key)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def secure(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    settings = {
-        "HTTP_CERT": certificate / "server.crt",
-        "HTTP_KEY": certificate / "server.key",
-    }
-    with gateway(tmp_path_factory.mktemp("secure"), **settings) as found:
-        yield found
+        with stream("GET", f"{closed.url}/events", headers=headers) as events:
+            assert events.headers["cache-control"] == "no-cache"
 
 
 @pytest.fixture(scope="module")
@@ -489,7 +508,7 @@ class TestHttps:
     def test_it_is_spoken_with_whoever_trusts_the_authority(
         self, secure: Gateway, trusting: ssl.SSLContext
     ) -> None:
-        with httpx.Client(verify=trusting) as client:
+        with httpx.Client(verify=trusting, timeout=PATIENCE_S) as client:
             for _ in range(2):
                 answer = client.get(f"{secure.url}/metrics")
                 assert answer.status_code == 200
@@ -508,7 +527,7 @@ class TestHttps:
             context.maximum_version = newest
             address = ("127.0.0.1", secure.port)
             with (
-                socket.create_connection(address, timeout=10) as plain,
+                socket.create_connection(address, timeout=PATIENCE_S) as plain,
                 context.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
             ):
                 return connection.version()
@@ -519,9 +538,9 @@ class TestHttps:
             version(ssl.TLSVersion.TLSv1_1)
 
     def test_a_handshake_that_does_not_come_is_not_waited_for_and_spoils_no_log(
-        self, secure: Gateway
+        self, secure: Gateway, begun: dict[str, socket.socket]
     ) -> None:
-        assert raw(secure.port, b"\x16\x03\x01") == b""
+        assert rest_of(begun["handshake"]) == b""
         assert secure.log()  # each line is JSON
 
     def test_a_stream_is_hung_up_on_there_too(
@@ -551,7 +570,7 @@ class TestRefusalToStart:
     ) -> None:
         with gateway(tmp_path, HTTP_HOST="0.0.0.0", KEYS_FILE=keys_path) as found:
             headers = {**bearer(keys[Role.VIEWER]), "Host": "twin.example"}
-            assert httpx.get(f"{found.url}/metrics", headers=headers).status_code == 200
+            assert get(f"{found.url}/metrics", headers=headers).status_code == 200
 
     def test_a_file_of_keys_must_be_one(self, tmp_path: Path) -> None:
         missing, broken = tmp_path / "missing.json", tmp_path / "broken.json"

@@ -1,7 +1,12 @@
-"""A connection to the gateway cannot be held for nothing, whatever is sent on it, or not sent."""
+"""A connection to the gateway cannot be held for nothing, whatever is sent on it, or not sent.
+
+Server and callers share a process and a clock that stands still while anybody has something to do:
+what a test measures is what they wait for, and not how long this machine takes for the rest.
+"""
 
 import asyncio
 import resource
+import selectors
 import socket
 import subprocess
 import sys
@@ -24,6 +29,36 @@ LARGE = 5_000_000
 """Bytes of an answer that no buffer between two processes takes in whole."""
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+STILL_S = 0.02
+"""Where nothing has come for this long, in real seconds, everybody waits for the clock."""
+
+
+class Stillness(selectors.DefaultSelector):
+    """Lets the clock go on only where nothing comes; who waits has no longer to wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None or timeout <= 0:
+            return super().select(timeout)
+        found = super().select(STILL_S)
+        if not found:
+            self.now += timeout
+        return found
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """A loop on such a clock."""
+
+    def __init__(self) -> None:
+        self._stillness = Stillness()
+        super().__init__(self._stillness)
+
+    def time(self) -> float:
+        return self._stillness.now
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,7 +125,8 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
         async with asyncio.timeout(60):
             await test()
 
-    asyncio.run(bounded())
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(bounded())
 
 
 async def answer_of(streams: Streams, request: bytes) -> bytes:

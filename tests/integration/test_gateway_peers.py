@@ -149,6 +149,8 @@ class Peer:
         self._status_topic = topics.service_status(instance)
         self._status = status
         self._commands = commands
+        self._away = False
+        self._speaking = threading.Lock()
         self._stopped = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
 
@@ -172,8 +174,9 @@ class Peer:
     @contextmanager
     def away(self) -> Iterator[None]:
         """It says that it goes, and is back in the end."""
-        self._away = True
-        self.say("offline")
+        with self._speaking:  # a heartbeat that comes after it would have it back
+            self._away = True
+            self.say("offline")
         yield
         self._away = False
         self.say("online")
@@ -192,12 +195,11 @@ class Peer:
         assert envelope <= set(content)
         return topic, {name: value for name, value in content.items() if name not in envelope}
 
-    _away = False
-
     def _beat(self) -> None:
         while not self._stopped.wait(0.5):
-            if not self._away:
-                self.say("online")
+            with self._speaking:
+                if not self._away:
+                    self.say("online")
 
     def _arrived(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
         content = orjson.loads(message.payload)
@@ -268,9 +270,9 @@ class Gateway:
     log_path: Path
 
     def log(self) -> list[Json]:
-        """What it has logged."""
-        lines = self.log_path.read_text(encoding="utf-8").splitlines()
-        return [orjson.loads(line) for line in lines]
+        """What it has logged, whole lines only."""
+        text = self.log_path.read_bytes()
+        return [orjson.loads(line) for line in text[: text.rfind(b"\n") + 1].splitlines()]
 
     def logged(self, event: str) -> list[Json]:
         return [entry for entry in self.log() if entry["event"] == event]
@@ -311,7 +313,7 @@ class Scene:
             wait_until(
                 lambda: ports.fetch(f"{gateway.url}/readyz", 1.0) is not None,
                 "the gateway is ready",
-                timeout_s=20,
+                timeout_s=30,
             )
             wait_until(
                 lambda: OTHER.encode() in (ports.fetch(f"{gateway.url}/feeders", 1.0) or b""),

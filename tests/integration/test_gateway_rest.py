@@ -201,13 +201,14 @@ def gateway(scene: Scene) -> Iterator[Gateway]:
 
 @pytest.fixture(scope="module")
 def _http(gateway: Gateway) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=gateway.url, timeout=10) as client:
+    with httpx.Client(base_url=gateway.url, timeout=30) as client:
         yield client
 
 
 @pytest.fixture
 def http(_http: httpx.Client, gateway: Gateway) -> Iterator[httpx.Client]:
-    """A client of the gateway, which must not meet an error of its own."""
+    """A client of the gateway, which must not meet an error of its own, and misses nobody."""
+    wait_until(lambda: _http.get("/readyz").status_code == 200, "everybody is there")
     yield _http
     assert gateway.logged("request_failed") == []
     assert gateway.process.poll() is None
@@ -436,7 +437,7 @@ class TestReadYourWrites:
             wait_until(lambda: len(peer.heard) > before, "the command has come")
             assert not answer.done()
             assert scene.solver.publish_state() == version
-            results(answer.result(10))
+            results(answer.result(30))
         assert results(http.get("/get_state"))["version"] == version
 
     def test_an_answer_without_a_version_waits_for_nothing(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stores import Store, Way
+from stores import Store, Way, be_patient
 
 from flexfeeder.testing import wait_until
 from services.once import Remembered
@@ -13,7 +13,6 @@ from services.outcomes import Done
 from services.solver import entries
 from services.solver.entries import Barrier, Decided
 from services.solver.journal import (
-    LEASE_MS,
     MOST_SEGMENTS,
     Forgotten,
     InFlight,
@@ -42,10 +41,17 @@ def way(store: Store) -> Iterator[Way]:
         yield opened
 
 
+def journal_at(where: Store | Way) -> Journal:
+    """That of one who owns nothing yet."""
+    opened = Journal(where.url, FEEDER)
+    be_patient(opened._store)
+    return opened
+
+
 @pytest.fixture
 def journal(way: Way) -> Iterator[Journal]:
     """That of the first owner."""
-    opened = Journal(way.url, FEEDER)
+    opened = journal_at(way)
     assert opened.take() is True
     yield opened
     opened._store.close()
@@ -54,7 +60,7 @@ def journal(way: Way) -> Iterator[Journal]:
 @pytest.fixture
 def other(way: Way) -> Iterator[Journal]:
     """That of another, who owns nothing yet."""
-    opened = Journal(way.url, FEEDER)
+    opened = journal_at(way)
     yield opened
     opened._store.close()
 
@@ -75,8 +81,14 @@ def succeed(other: Journal) -> InFlight | bool:
         taken.append(other.take())
         return taken[-1] is not False
 
-    wait_until(has_taken, "the lease lapses", timeout_s=3 * LEASE_MS / 1000)
+    wait_until(has_taken, "the lease lapses")
     return taken[-1]
+
+
+def hold(store: Store) -> None:
+    """The lease of now does not lapse, however long the rest of a test takes."""
+    with store.client() as client:
+        assert client.persist("flexfeeder:ieee123:owner")
 
 
 class TestLease:
@@ -95,7 +107,11 @@ class TestLease:
         assert other.take() == InFlight("1-1", "1-1", strikes=1, trial=None)
         assert other.fence == 2
 
-    def test_nobody_owns_what_has_an_owner(self, journal: Journal, other: Journal) -> None:
+    def test_nobody_owns_what_has_an_owner(
+        self, journal: Journal, other: Journal, store: Store
+    ) -> None:
+        journal.renew("0-0")
+        hold(store)
         assert other.take() is False
 
     def test_a_lease_that_is_not_renewed_lapses(self, journal: Journal, other: Journal) -> None:
@@ -124,11 +140,13 @@ class TestLease:
         assert other.load().snapshot is None
 
     def test_releasing_what_another_owns_leaves_it_his(
-        self, journal: Journal, other: Journal, way: Way
+        self, journal: Journal, other: Journal, way: Way, store: Store
     ) -> None:
         succeed(other)
+        other.renew("0-0")
+        hold(store)
         journal.release()
-        third = Journal(way.url, FEEDER)
+        third = journal_at(way)
         assert third.take() is False
         third.release()
 
@@ -262,7 +280,7 @@ class TestInFlight:
         other.take()
         other.begin_trial("1-1")
         other.release()
-        third = Journal(way.url, FEEDER)
+        third = journal_at(way)
         assert third.take() == InFlight("1-1", "1-1", strikes=2, trial="1-1")
         third.release()
 
@@ -301,7 +319,7 @@ class TestInFlight:
         other.void(entry(3))
         assert ids(other) == ["1-1", "1-2", "2-1"]
         other.release()
-        third = Journal(way.url, FEEDER)
+        third = journal_at(way)
         assert third.take() == InFlight("1-1", "1-2", strikes=2, trial=None)
         third.release()
 
@@ -347,7 +365,7 @@ class TestSnapshot:
 class TestStoreAway:
     def test_a_store_that_is_away_writes_nothing(self, tmp_path: Path) -> None:
         with Store(tmp_path) as own:
-            journal = Journal(own.url, FEEDER)
+            journal = journal_at(own)
             journal.take()
             own.kill()
             with pytest.raises(StoreAway):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from stores import Fault, Store, Way
+from stores import Fault, Store, Way, be_patient
 from support import FEEDERS, quiet_log
 
 from flexfeeder.testing import wait_until
@@ -48,6 +48,7 @@ class Solver:
         self.twin = Twin(FEEDER, Engine(FEEDER))
         self.once = Once()
         self.journal = Journal(way.url, "ieee13")
+        be_patient(self.journal._store)
         assert self.journal.take() is True
         self._probe = Probe(way.url)
         self.custody = Custody(

@@ -9,13 +9,16 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 import orjson
+import patience
 import pytest
 from collector import Collector, Span
+from patience import PATIENCE_S
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from stores import Store
@@ -35,6 +38,9 @@ SERVER, CONSUMER, INTERNAL = 2, 5, 1
 """Kinds of spans, as OpenTelemetry counts them."""
 
 Line = dict[str, Any]
+
+# Over loopback, without TLS: to read all authorities takes longer than a request.
+get = partial(httpx.get, trust_env=False, verify=False)
 
 
 class Service:
@@ -64,7 +70,7 @@ class Service:
     def ends(self) -> int:
         """Ask it to stop; returns its status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(10)
+        return self.process.wait(PATIENCE_S)
 
     def lines(self, event: str, **having: object) -> list[Line]:
         """Lines of its log, whole ones only."""
@@ -78,12 +84,14 @@ class Service:
 
     def line(self, event: str, **having: object) -> Line:
         """The one line that says so, once it is there."""
-        wait_until(lambda: bool(self.lines(event, **having)), f"{self.name}: {event} {having}")
+        what = f"{self.name}: {event} {having}"
+        wait_until(lambda: bool(self.lines(event, **having)), what)
         [line] = self.lines(event, **having)
         return line
 
     def figures(self) -> list[Metric]:
-        answer = httpx.get(f"http://127.0.0.1:{self.port}/metrics", trust_env=False)
+        url = f"http://127.0.0.1:{self.port}/metrics"
+        answer = get(url, timeout=PATIENCE_S)
         assert answer.status_code == 200
         return list(text_string_to_metric_families(answer.text))
 
@@ -100,7 +108,7 @@ class Service:
     def health(self) -> tuple[int, str]:
         """Status and text; (0, "") where nobody answers."""
         try:
-            answer = httpx.get(f"http://127.0.0.1:{self.port}/healthz", trust_env=False)
+            answer = get(f"http://127.0.0.1:{self.port}/healthz")
         except httpx.TransportError:
             return 0, ""
         return answer.status_code, answer.text.strip()
@@ -156,7 +164,7 @@ class Running:
         self.gateway = place.service("gateway", **to_collector)
         self.port = place.broker.port
         self.url = place.url
-        self.http = httpx.Client(base_url=place.url, timeout=10, trust_env=False)
+        self.http = patience.client(place.url)
 
     @property
     def services(self) -> list[Service]:
@@ -171,7 +179,8 @@ class Running:
     def spans(self, trace_id: str, number: int) -> list[Span]:
         """The spans of a trace, once there are so many."""
         of_trace = self.collector.of_trace
-        wait_until(lambda: len(of_trace(trace_id)) >= number, f"{number} spans of {trace_id}")
+        what = f"{number} spans of {trace_id}"
+        wait_until(lambda: len(of_trace(trace_id)) >= number, what)
         return of_trace(trace_id)
 
 
@@ -193,7 +202,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with Collector() as collector, placed(folder) as found:
         started = Running(found, collector)
         with started.http:
-            wait_until(started.is_ready, "everything is there", timeout_s=30)
+            wait_until(started.is_ready, "everything is there")
             yield started
 
 
@@ -223,7 +232,8 @@ class TestOneRequest:
         assert command["batch"] == 1
         parts_ms = [command[part] for part in ("waited_ms", "journal_ms", "cycle_ms")]
         assert min(parts_ms) > 0
-        assert sum(parts_ms) < command["total_ms"] < request["ms"]
+        # The whole ends when all is told: whoever waits for the answer may be done before.
+        assert sum(parts_ms) < min(command["total_ms"], request["ms"])
 
     def test_a_key_is_the_id_of_all_its_attempts(self, running: Running) -> None:
         key = str(uuid.uuid4())
@@ -336,7 +346,7 @@ def _held_kw(running: Running) -> float:
 class TestFigures:
     def test_each_service_is_well(self, running: Running) -> None:
         for service in running.services:
-            assert service.health() == (200, "ok")
+            wait_until(service.is_well, f"{service.name} is well")
 
     def test_nothing_is_told_twice(self, running: Running) -> None:
         """By none of them, nor by the gateway at its own port, where it tells of the others too."""
@@ -361,6 +371,15 @@ class TestFigures:
             )
             return [of_solver or 0.0, of_gateway or 0.0]
 
+        # An answer is there before it counts, and it has counted before it has its line.
+        key = str(uuid.uuid4())
+        headers = {"Idempotency-Key": key}
+        results(running.http.post("/modify_load_household", json=PIN, headers=headers))
+        for service, event in ((running.solver, "command"), (running.gateway, "request")):
+            wait_until(
+                lambda: bool(service.lines(event, request_id=f"key:{key}")),  # noqa: B023
+                f"it is in the log of {service.name}",
+            )
         before = counted()
         for _ in range(3):
             results(running.http.post("/modify_load_household", json=PIN))
@@ -458,8 +477,12 @@ class TestFigures:
                 return age_s() > 2
 
             wait_until(is_older_however_much_comes, "nothing makes it younger")
-            client.publish(topic, orjson.dumps(state))
-            wait_until(lambda: age_s() < 2, "it has come again")
+
+            def is_younger() -> bool:
+                client.publish(topic, orjson.dumps(state))
+                return age_s() < 2
+
+            wait_until(is_younger, "it has come again")
 
     def test_connections_that_are_closed_count(self, running: Running) -> None:
         def closed() -> float | None:
@@ -475,7 +498,7 @@ class TestFigures:
 class TestHealth:
     def test_a_solver_whose_broker_is_away_says_so(self, place: Place) -> None:
         solver = place.service("solver")
-        wait_until(solver.is_well, "it serves", timeout_s=20)
+        wait_until(solver.is_well, "it serves")
         place.broker.kill()
         wait_until(
             lambda: solver.health() == (503, "the broker is not connected"), "it says what is wrong"
@@ -489,15 +512,21 @@ class TestHealth:
 
     def test_a_standby_is_well_without_a_broker(self, place: Place) -> None:
         owner = place.service("solver")
-        wait_until(owner.is_well, "the owner serves", timeout_s=20)
+        wait_until(owner.is_well, "the owner serves")
         standby = place.service("solver")
-        wait_until(lambda: bool(standby.lines("standby")), "it waits", timeout_s=20)
-        assert standby.health() == (200, "ok")
-        assert standby.figure("flexfeeder_solver_owner") == 0.0
-        assert standby.lines("broker_connected") == []
-        assert owner.ends() == 0
-        wait_until(lambda: standby.figure("flexfeeder_solver_owner") == 1.0, "it has taken over")
-        assert standby.is_well()
+        wait_until(lambda: bool(standby.lines("standby")), "it waits")
+        wait_until(standby.is_well, "it is well")
+        owns = standby.figure("flexfeeder_solver_owner")
+        is_connected = standby.lines("broker_connected") != []
+        # Where this machine had no time for the owner for a second, it has lost the feeder.
+        has_lost = owner.ends() != 0
+        assert has_lost == bool(owner.lines("starting_again"))
+        assert has_lost or (owns == 0.0 and not is_connected)
+        wait_until(
+            lambda: standby.figure("flexfeeder_solver_owner") == 1.0,
+            "it has taken over",
+        )
+        wait_until(standby.is_well, "it is well again")
 
     @pytest.mark.parametrize("name", ["solver", "dfp_manager", "gateway"])
     def test_a_port_that_is_taken_is_told_and_not_tried_again(
@@ -509,14 +538,14 @@ class TestHealth:
         service.process.wait()
         service._env["FLEXFEEDER_METRICS_PORT"] = taken
         with service:
-            assert service.process.wait(20) == EXIT_BAD_INPUT
+            assert service.process.wait(PATIENCE_S) == EXIT_BAD_INPUT
             assert service.line("metrics_not_served")["port"] == int(taken)
 
 
 def test_a_collector_that_is_away_holds_nothing_up(place: Place) -> None:
     nowhere = f"http://127.0.0.1:{ports.free_port()}"
     solver = place.service("solver", OTEL_EXPORTER_OTLP_ENDPOINT=nowhere)
-    wait_until(solver.is_well, "it serves", timeout_s=20)
+    wait_until(solver.is_well, "it serves")
     with MqttClient(place.broker.port, protocol="5") as client:
         client.subscribe(f"{client.reply_topic}/#")
         client.subscribe(STATUS)
@@ -528,6 +557,6 @@ def test_a_collector_that_is_away_holds_nothing_up(place: Place) -> None:
             )
         wait_until(lambda: len(client.on(client.reply_topic)) == 200, "all have their answers")
     solver.line("traces_not_sent")
-    assert len(solver.lines("command")) == 200
+    wait_until(lambda: len(solver.lines("command")) == 200, "each has its line")
     assert solver.ends() == 0
     assert len(solver.lines("traces_not_sent")) == 1

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import patience
 import pytest
 from secured import (
     FEEDER,
@@ -52,9 +52,7 @@ class Deployed:
 
     def __init__(self, url: str, broker: SecuredBroker, store: SecuredStore) -> None:
         key = (broker.secrets / "api_admin.key").read_text(encoding="utf-8").strip()
-        self.http = httpx.Client(
-            base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=10
-        )
+        self.http = patience.client(url, Authorization=f"Bearer {key}")
         self.broker = broker
         self._store = store
 
@@ -128,6 +126,7 @@ def test_all_that_the_services_do_is_allowed(deployed: Deployed) -> None:
     assert deployed.denied() == []
     with Person(deployed.broker, "viewer") as viewer:
         viewer.publish(topics.command(FEEDER, "run_simulation"), b"{}")
+    wait_until(lambda: bool(deployed.denied()), "the log says so")
     assert "Denied PUBLISH" in deployed.denied()[0]
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from flexfeeder import ports
 from flexfeeder.testing import MOSQUITTO, System, mosquitto, system, wait_until
 from schemas.alerts import Alert
 from schemas.setpoints import Setpoint
+from services.solver.findings import ENDS_AFTER_S
 
 BROKERS = [
     "embedded",
@@ -26,6 +28,7 @@ BROKERS = [
 ]
 SETPOINT = f"flexfeeder/{FEEDER}/setpoint"
 ALERT = f"flexfeeder/{FEEDER}/alert"
+STATE = f"flexfeeder/{FEEDER}/state"
 
 # By feeders/ieee123: neighbourhood 1 has 160 kW and 80 kvar of 225 kVA nominal; Load_48 has
 # 210 kW and 150 kvar.
@@ -173,8 +176,8 @@ def kill(running: System, name: str) -> None:
     """Kill -9 a child, and wait until there is another and everything is ready."""
     killed = running.pid(name)
     os.kill(killed, signal.SIGKILL)
-    wait_until(lambda: pids(running).get(name, killed) != killed, f"{name} is back", 15.0)
-    wait_until(running.is_ready, "everything is ready", 15.0)
+    wait_until(lambda: pids(running).get(name, killed) != killed, f"{name} is back")
+    wait_until(running.is_ready, "everything is ready")
 
 
 class TestSetpoint:
@@ -376,7 +379,11 @@ class TestOnConnect:
         take_name_away(alone, f"solver-{FEEDER}-readings")
         take_name_away(alone, f"solver-{FEEDER}")
         wait_until(lambda: bool(listener.on(LOAD_48)), "it is published again")
-        operator.post("/run_simulation")
+
+        def solves() -> bool:
+            return operator.http.post("/run_simulation").status_code == 200
+
+        wait_until(solves, "the gateway has heard that the solver is back")
         assert all(message.payload for message in listener.on(LOAD_48))
         assert set(retained(alone)) == {LOAD_48}
 
@@ -402,7 +409,7 @@ def test_setpoints_survive_a_broker_that_forgets_everything() -> None:
         before = retained(running)
         killed = running.pid("broker")
         os.kill(killed, signal.SIGKILL)
-        wait_until(lambda: pids(running).get("broker", killed) != killed, "another broker", 15.0)
+        wait_until(lambda: pids(running).get("broker", killed) != killed, "another broker")
         wait_until(
             lambda: (
                 ports.is_open("127.0.0.1", running.mqtt_port)
@@ -410,7 +417,6 @@ def test_setpoints_survive_a_broker_that_forgets_everything() -> None:
                 and retained(running) == before
             ),
             "the same setpoint",
-            timeout_s=15.0,
         )
         operator.post("/stop_dfp", dfp_name="evening")
         wait_until(lambda: retained(running) == {}, "it is lifted")
@@ -428,11 +434,75 @@ class Episode(NamedTuple):
     """What was told at ``/events``."""
 
 
+class Watch:
+    """Somebody who overloads neighbourhood 1, and hears what is told of it on both ways.
+
+    ``lines`` are those of ``/events``.
+    """
+
+    def __init__(self, running: System, http: httpx.Client, client: MqttClient, lines: Any) -> None:
+        self._running = running
+        self._operator = Operator(http)
+        self._client = client
+        self._lines = lines
+
+    def episode(self) -> Episode | None:
+        """Three times nominal is more than the load floor lets the transformer carry. A little more
+        of it meanwhile is still the same alert, and so is one that comes back within a second.
+
+        None where this took longer than the second, because a process was held up.
+        """
+        client = self._client
+        client.heard.clear()
+        self._scale(3.0)
+        wait_until(lambda: len(alerts(client)) == 1, "it has begun")
+        [begin] = alerts(client)
+        wait_until(lambda: self._state_of(begin) is not None, "the state in which it began")
+        state = self._state_of(begin)
+        assert state is not None
+        is_brief = self._is_brief(3.01, 1.0, 3.0) and self._is_brief(3.02, 1.0, 3.0)
+        late = self._late()
+        version = self._scale(1.0)["version"]
+        wait_until(
+            lambda: any(a.event == "end" and a.version >= version for a in alerts(client)),
+            "it has ended",
+        )
+        heard = client.on(ALERT)
+        events: list[Alert] = []
+        while len(events) < len(heard):
+            if next(self._lines) == "event: alert":
+                payload = next(self._lines).removeprefix("data: ")
+                events.append(Alert.model_validate_json(payload))
+        return Episode(state, heard, late, events) if is_brief else None
+
+    def _scale(self, factor: float) -> State:
+        state: State = self._operator.post(
+            "/modify_load_neighbourhood", neighbourhood=1, factor=factor
+        )
+        return state
+
+    def _is_brief(self, *factors: float) -> bool:
+        """True where all of it has happened before anything could be taken for gone."""
+        started = time.monotonic()
+        for factor in factors:
+            self._scale(factor)
+        return time.monotonic() - started < ENDS_AFTER_S
+
+    def _state_of(self, alert: Alert) -> State | None:
+        states = (orjson.loads(message.payload) for message in self._client.on(STATE))
+        return next((state for state in states if state["version"] == alert.version), None)
+
+    def _late(self) -> list[MQTTMessage]:
+        with MqttClient(self._running.mqtt_port, protocol="3.1.1") as newcomer:
+            newcomer.subscribe(ALERT)
+            newcomer.subscribe("elsewhere")
+            newcomer.publish("elsewhere", b"")
+            newcomer.first_on("elsewhere")
+            return newcomer.on(ALERT)
+
+
 @pytest.fixture(scope="module")
 def episode(alone: System) -> Episode:
-    """Three times nominal is more than the load floor lets the transformer carry. A little more of
-    it meanwhile is still the same alert, and so is one that comes back within a second.
-    """
     with (
         httpx.Client(base_url=alone.url, timeout=10) as http,
         MqttClient(alone.mqtt_port, protocol="3.1.1") as client,
@@ -441,31 +511,16 @@ def episode(alone: System) -> Episode:
         lines = stream.iter_lines()
         assert next(lines) == "event: state"
         client.subscribe(ALERT)
-        operator = Operator(http)
+        client.subscribe(STATE, qos=0)
+        watch = Watch(alone, http, client, lines)
+        episodes: list[Episode] = []
 
-        def scale(factor: float) -> State:
-            state: State = operator.post(
-                "/modify_load_neighbourhood", neighbourhood=1, factor=factor
-            )
-            return state
+        def is_over() -> bool:
+            episodes.extend(filter(None, [watch.episode()]))
+            return bool(episodes)
 
-        state = scale(3.0)
-        wait_until(lambda: len(alerts(client)) == 1, "it has begun")
-        for factor in (3.01, 3.02, 1.0, 3.0, 1.0, 3.0):
-            scale(factor)
-        with MqttClient(alone.mqtt_port, protocol="3.1.1") as newcomer:
-            newcomer.subscribe(ALERT)
-            newcomer.subscribe("elsewhere")
-            newcomer.publish("elsewhere", b"")
-            newcomer.first_on("elsewhere")
-            late = newcomer.on(ALERT)
-        scale(1.0)
-        wait_until(lambda: len(alerts(client)) > 1, "it has ended")
-        events = []
-        while len(events) < 2:
-            if next(lines) == "event: alert":
-                events.append(Alert.model_validate_json(next(lines).removeprefix("data: ")))
-        return Episode(state, client.on(ALERT), late, events)
+        wait_until(is_over, "an episode in which nobody was held up", timeout_s=60.0)
+        return episodes[0]
 
 
 class TestAlert:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import redis
+from patience import PATIENCE_S
 from redis.exceptions import NoPermissionError
 from secured import FEEDER, SecuredStore, make_secrets
+from stores import be_patient
 
 from flexfeeder.testing import wait_until
 from schemas.programs import ProgramName, Registration, Run, SubscriptionChange
@@ -44,7 +46,7 @@ def connect(secured: SecuredStore) -> Iterator[Connect]:
     clients: list[redis.Redis] = []
 
     def connected(user: str) -> redis.Redis:
-        clients.append(store.connect(secured.url_of(user), 1.0))
+        clients.append(store.connect(secured.url_of(user), PATIENCE_S))
         return clients[-1]
 
     yield connected
@@ -52,10 +54,22 @@ def connect(secured: SecuredStore) -> Iterator[Connect]:
         client.close()
 
 
+def journal_of(secured: SecuredStore, feeder: str = FEEDER) -> Journal:
+    journal = Journal(secured.url_of("solver"), feeder)
+    be_patient(journal._store)
+    return journal
+
+
+def registry_of(secured: SecuredStore, *bounds: Bounds) -> Registry:
+    registry = Registry(secured.url_of("dfp_manager"), *bounds)
+    be_patient(registry._store)
+    return registry
+
+
 class TestSolver:
     def test_its_journal_works_whole(self, secured: SecuredStore) -> None:
         """Every call that there is, of one owner and of the next."""
-        first = Journal(secured.url_of("solver"), FEEDER)
+        first = journal_of(secured)
         assert first.take() is True
         assert first.load().snapshot is None
         first.append([BARRIER, BARRIER])
@@ -70,7 +84,7 @@ class TestSolver:
         first.save(b"{}", "1-3", b"[1]")
         first.append([BARRIER])
         first.release()
-        second = Journal(secured.url_of("solver"), FEEDER)
+        second = journal_of(secured)
         assert isinstance(second.take(), InFlight)
         past = second.load()
         assert (past.last, past.snapshot, past.segments) == ("1-3", b"{}", (b"[1]",))
@@ -81,7 +95,7 @@ class TestSolver:
     def test_it_goes_on_in_a_store_that_has_forgotten(
         self, secured: SecuredStore, connect: Connect
     ) -> None:
-        owner = Journal(secured.url_of("solver"), FEEDER)
+        owner = journal_of(secured)
         owner.take()
         connect("admin").flushall()
         with pytest.raises(Forgotten):
@@ -92,7 +106,7 @@ class TestSolver:
         assert secured.denied() == []
 
     def test_it_owns_no_other_feeder(self, secured: SecuredStore) -> None:
-        other = Journal(secured.url_of("solver"), "ieee13")
+        other = journal_of(secured, "ieee13")
         with pytest.raises(journal.StoreAway, match=r"(?i)permission"):
             other.take()
         other.release()
@@ -124,7 +138,7 @@ def delete(held: FeederPrograms) -> Change:
 class TestManager:
     def test_its_registry_works_whole(self, secured: SecuredStore) -> None:
         """A life of a program, with requests that are remembered, and forgotten."""
-        registry = Registry(secured.url_of("dfp_manager"), Bounds(requests=2))
+        registry = registry_of(secured, Bounds(requests=2))
         registry.refresh()
         steps = (register, subscribe, execute, stop, execute, stop, delete)
         for number, step in enumerate(steps):
@@ -133,7 +147,7 @@ class TestManager:
             registry.change(FEEDER, lambda held, step=step: step(held).programs, decided)
         registry.refresh()
         registry.close()
-        again = Registry(secured.url_of("dfp_manager"))
+        again = registry_of(secured)
         again.refresh()
         assert again.feeders == (FEEDER,)
         assert again.programs(FEEDER).next_number == 2
@@ -141,7 +155,7 @@ class TestManager:
         assert secured.denied() == []
 
     def test_it_has_no_programs_of_another_feeder(self, secured: SecuredStore) -> None:
-        registry = Registry(secured.url_of("dfp_manager"))
+        registry = registry_of(secured)
         with pytest.raises(StoreAway, match=r"(?i)permission"):
             registry.change("ieee13", lambda held: register(held).programs)
         registry.close()
@@ -161,19 +175,19 @@ MANAGERS = layout.head_key(FEEDER)
 
 def test_what_was_written_is_there_after_a_restart(secured: SecuredStore) -> None:
     """Whatever the access list says of who may write it: the store reads its own file."""
-    owner = Journal(secured.url_of("solver"), FEEDER)
+    owner = journal_of(secured)
     owner.take()
     owner.append([BARRIER, BARRIER])
     owner.save(b"{}", "1-1", b"[1]")
-    registry = Registry(secured.url_of("dfp_manager"))
+    registry = registry_of(secured)
     registry.change(FEEDER, lambda held: register(held).programs)
     registry.close()
     secured.kill()
     secured.start()
-    past = Journal(secured.url_of("solver"), FEEDER).load()
+    past = journal_of(secured).load()
     assert (past.snapshot, past.segments) == (b"{}", (b"[1]",))
     assert [entry for entry, _ in past.entries] == ["1-1", "1-2"]
-    again = Registry(secured.url_of("dfp_manager"))
+    again = registry_of(secured)
     again.refresh()
     assert again.programs(FEEDER).named("peak") is not None
     again.close()
@@ -256,7 +270,7 @@ def test_without_a_name_or_with_a_wrong_password_nobody_comes_in(
     address = right.partition("@")[2]
     assert connect("solver").ping()
     for who in ("", "default:@", ":any@", "solver:wrong@", "nobody:any@"):
-        client = store.connect(f"redis://{who}{address}", 1.0)
+        client = store.connect(f"redis://{who}{address}", PATIENCE_S)
         with pytest.raises((redis.AuthenticationError, redis.ResponseError)):
             client.ping()
         client.close()

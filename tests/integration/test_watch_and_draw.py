@@ -8,6 +8,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from paho.mqtt.client import MQTTMessage
 from support import FEEDER, MqttClient
 
 from flexfeeder.testing import System, wait_until
@@ -19,7 +20,9 @@ JUNK = (b"", b"{", b"\xff", b"[]", b"null", b"{}")
 def run_amid(
     junk: tuple[bytes, ...], running: System, arguments: list[str]
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end while junk takes the place of the retained state."""
+    """Run a command to its end while junk takes the place of the retained state; in the end a
+    state is retained again.
+    """
     env = {name: value for name, value in os.environ.items() if not name.startswith("FLEXFEEDER_")}
     env |= {
         "FLEXFEEDER_MQTT_HOST": "127.0.0.1",
@@ -29,7 +32,7 @@ def run_amid(
     command = [sys.executable, "-m", "flexfeeder", *arguments]
     with MqttClient(running.mqtt5_port, protocol="5") as client, ThreadPoolExecutor(1) as threads:
         ended = threads.submit(
-            subprocess.run, command, env=env, capture_output=True, text=True, timeout=20
+            subprocess.run, command, env=env, capture_output=True, text=True, timeout=60
         )
 
         def has_ended() -> bool:
@@ -37,8 +40,14 @@ def run_amid(
                 client.publish(STATE, payload, retain=True)
             return ended.done()
 
-        wait_until(has_ended, f"{arguments} ends", timeout_s=25.0, every_s=0.05)
+        wait_until(has_ended, f"{arguments} ends", timeout_s=70.0, every_s=0.05)
+        client.subscribe(STATE)
+        wait_until(lambda: any(map(is_state, client.on(STATE))), "the solver has said it again")
         return ended.result()
+
+
+def is_state(message: MQTTMessage) -> bool:
+    return message.payload.startswith(b'{"feeder"')
 
 
 @pytest.mark.usefixtures("unharmed")

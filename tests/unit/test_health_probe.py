@@ -26,6 +26,12 @@ class _Answers(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked and asking are one process, for which this machine may have no time."""
+    monkeypatch.setattr(health, "TIMEOUT_S", 30.0)
+
+
 @contextmanager
 def serving(certificate: Path | None = None) -> Iterator[int]:
     """A server on loopback; its port."""

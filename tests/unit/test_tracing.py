@@ -79,6 +79,7 @@ class TestOn:
         traced = tracing(collector.endpoint, monkeypatch)
         traced.record("set_load", TRACEPARENT, self.whole, {"flexfeeder.batch_size": 2}, parts)
         traced.close()
+        wait_until(lambda: len(collector.spans) == 3, "all has come")
         return sorted(collector.spans, key=lambda span: span.start - len(span.name) / 1e6)
 
     def test_a_command_belongs_to_its_sender(self, spans: list[Span]) -> None:
@@ -101,6 +102,7 @@ class TestOn:
         traced = tracing(collector.endpoint, monkeypatch)
         traced.record("set_load", said, just_now(), {}, {})
         traced.close()
+        wait_until(lambda: bool(collector.spans), "it has come")
         [span] = collector.spans
         assert span.parent_id == ""
         assert re.fullmatch(r"[0-9a-f]{32}", span.trace_id)
@@ -113,6 +115,7 @@ class TestOn:
         traced.record("set_load", TRACEPARENT.removesuffix("01") + "00", just_now(), {}, {})
         traced.record("set_factor", TRACEPARENT, just_now(), {}, {})
         traced.close()
+        wait_until(lambda: bool(collector.spans), "one has come")
         assert [span.name for span in collector.spans] == ["set_factor"]
 
     def test_a_request_passes_on_what_a_command_may_say(
@@ -123,6 +126,7 @@ class TestOn:
         passed_on = traced.traceparent(span)
         traced.end(span, "POST /modify_load_household", {}, time.perf_counter())
         traced.close()
+        wait_until(lambda: bool(collector.spans), "it has come")
         [request] = collector.spans
         assert passed_on == f"00-{TRACE}-{request.span_id}-01"
         assert Envelope(traceparent=passed_on).traceparent == passed_on
