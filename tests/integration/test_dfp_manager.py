@@ -1192,7 +1192,7 @@ class TestAWriteWithoutAnAnswer:
             has_room(own.store, False)
             way.is_closed = False
             wait_until(lambda: own.logged("store_refuses_writes") == 1, "it is back, and refuses")
-            wait_until(caller.is_served, "the manager is online")
+            assert caller.is_online()
             assert caller.does("get", {"name": "peak_shaving"})["executing"]
             reply = caller.ask("register", {**PEAK, "name": "late"})
             assert_error(reply, "service_unavailable", "store")

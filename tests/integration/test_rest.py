@@ -275,7 +275,7 @@ class TestViews:
     def test_the_gateway_is_alive_and_everything_is_ready(self, http: httpx.Client) -> None:
         assert results(http.get("/healthz")) == {"gateway": "alive"}
         checks = results(http.get("/readyz"))
-        assert set(checks) == {"broker", "solver-ieee123", "dfp_manager", "state"}
+        assert set(checks) == {"broker", "solver-ieee123", "dfp_manager", "store", "state"}
         assert set(checks.values()) == {"ok"}
 
     def test_the_documentation_names_every_route(self, http: httpx.Client) -> None:
