@@ -192,7 +192,7 @@ class Connection:
         if self._closing:
             return now + KEEPALIVE_S
         if self.is_open and not self.connected and now > self._handshake_until:
-            self._client.loop_read()  # whoever was held up himself finds the answer waiting
+            self.read()  # whoever was held up himself finds the answer waiting
         if self.is_open and not self.connected and now > self._handshake_until:
             self._lost("no answer to CONNECT; does the broker speak MQTT 5 on this port?")
             self._drop()

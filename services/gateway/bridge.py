@@ -21,7 +21,7 @@ from services.gateway.roster import Roster
 from services.gateway.seen import SEEN, Seen
 from services.logs import Log
 from services.metrics import TELL_S
-from services.presence import Presence
+from services.presence import HEARTBEAT_S, Presence
 
 REPLY_TIMEOUT_S = 5.0
 """How long a caller waits for a service before it is told to ask again."""
@@ -58,14 +58,16 @@ class Outcome:
 
 @dataclass(slots=True)
 class _Question:
-    """A command that waits for its reply: to whom it went, when, and on which connection."""
+    """A command that waits for its reply, and to whom it went."""
 
     instance: str
     topic: str
     body: Mapping[str, Any]
     issued_at: datetime
-    connects: int
     expected: Expected
+    there_on: int = 0
+    """On which connection its service had been heard when the newest copy went out."""
+    put_at: float = 0.0
 
     def encoded(self) -> bytes:
         return orjson.dumps(
@@ -110,6 +112,10 @@ class Bridge:
         self._replies = Replies(topics.reply(instance))
         self._questions: dict[str, _Question] = {}
         """Those without a reply, by request id."""
+        self._there_on: dict[str, int] = {}
+        """On which connection each service was last heard to be there. What went out on a later one
+        may have found nobody.
+        """
         self._connection = Connection(
             address,
             instance,
@@ -224,7 +230,7 @@ class Bridge:
                 meant = (
                     body if seen.traceparent is None else {**body, "traceparent": seen.traceparent}
                 )
-                question = _Question(instance, topic, meant, datetime.now(UTC), 0, expected)
+                question = _Question(instance, topic, meant, datetime.now(UTC), expected)
                 async with asyncio.timeout(REPLY_TIMEOUT_S):
                     reply = _accepted(await self._replied(question))
                     version = reply.get("version")
@@ -253,16 +259,20 @@ class Bridge:
             del self._questions[request_id]
 
     def _put(self, question: _Question) -> None:
-        question.connects = self._connection.connects
+        question.there_on = self._there_on.get(question.instance, 0)
+        question.put_at = time.monotonic()
         self._connection.publish(question.topic, question.encoded(), qos=1)
 
     def _is_back(self, instance: str) -> None:
         """A service says that it is there: put to it again what another connection may have lost,
         and what it was about to answer there.
         """
+        here = self._there_on[instance] = self._connection.connects
+        long_ago = time.monotonic() - HEARTBEAT_S / 2  # anybody may say it, as often as he likes
         for question in self._questions.values():
-            is_lost = question.connects != self._connection.connects
-            if question.instance == instance and (is_lost or question.expected.is_under_way):
+            is_lost = question.there_on != here
+            is_open = question.expected.is_open and question.put_at < long_ago
+            if question.instance == instance and (is_lost or is_open):
                 self._replies.repeat(question.expected)
                 self._put(question)
 
@@ -295,7 +305,7 @@ class Bridge:
         fence = status.figures.get("fence") if status else None
         if status is not None and status.feeder is not None and fence is not None:
             self.newest.drop_above(status.feeder, fence)
-        if self._questions and self.services.is_online(instance):
+        if status is not None and status.status == "online":
             self._is_back(instance)
 
 

@@ -21,6 +21,10 @@ TOPICS = 8
 """Topics for the replies to requests that went unanswered before."""
 
 
+_LEAVES_OPEN = frozenset({ErrorCode.REQUEST_IN_PROGRESS, ErrorCode.SERVICE_UNAVAILABLE})
+"""Said of a copy, these leave open what became of those before it."""
+
+
 @dataclass(slots=True)
 class Expected:
     """A reply that is waited for, and the topic on which it is to come."""
@@ -30,8 +34,8 @@ class Expected:
     reply: asyncio.Future[dict[str, Any]]
     copies: int = 1
     """How often the request was sent, here and now."""
-    is_under_way: bool = False
-    """The latest copy met an earlier one that is being carried out, and was not answered."""
+    is_open: bool = False
+    """The newest copy was answered, and not what became of those before it."""
 
 
 class Replies:
@@ -74,7 +78,7 @@ class Replies:
         self._went_unanswered(expected.request_id)
         expected.topic = self._topic_for(expected.request_id)
         expected.copies += 1
-        expected.is_under_way = False
+        expected.is_open = False
 
     def take(self, topic: str, payload: bytes) -> bool:
         """Hand a message over to whoever waits for it; False for what is no reply."""
@@ -85,10 +89,12 @@ class Replies:
             expected = self._expected.get(reply["request_id"])
         except (orjson.JSONDecodeError, KeyError, TypeError):
             return True
-        if expected is None or expected.topic != topic or expected.reply.done():
+        if expected is None or expected.reply.done():
             return True
-        if expected.copies > 1 and reply.get("code") == ErrorCode.REQUEST_IN_PROGRESS:
-            expected.is_under_way = True
+        if expected.topic != topic and reply.get("status") != "success":
+            return True  # a success is one, whichever copy it answers
+        if expected.copies > 1 and reply.get("code") in _LEAVES_OPEN:
+            expected.is_open = True
         else:
             expected.reply.set_result(reply)
         return True

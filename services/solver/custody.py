@@ -4,6 +4,7 @@ While the store is away nothing can be accepted, and everything else goes on. It
 the background, so that its silence costs the owner's loop one timeout and no more.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -24,11 +25,14 @@ from services.solver.journal import (
 from services.stopwatch import Interval
 
 RENEW_S = LEASE_MS / 4000
-"""How often the lease is renewed, and with it said what has been solved.
+"""How often the lease is renewed where there is nothing else to say."""
 
-Not after each batch: that would cost a second round trip, while others wait for a core to pass the
-answer on. The next batch takes the place of one that is in flight anyway, and one that is found so
-by the next owner, though it had been solved, is replayed as it would be in any case.
+SOLVED_S = 0.02
+"""How long after a batch was solved the store is told so.
+
+Not at once: that would be a second round trip for each, while others wait for a core to pass the
+answer on, and the next batch takes the place of one that is in flight anyway. Not much later: who
+is found in flight by the next owner is a suspect.
 """
 
 SNAPSHOT_S = 10.0
@@ -136,8 +140,15 @@ class Custody:
         """What was written, or everything up to an earlier owner's entry, has been solved, and was
         survived.
         """
-        self._solved = last or self._journal.last
-        self._renew_due = self._renew_due if last is None else 0.0
+        solved = last or self._journal.last
+        if solved != self._solved:
+            self._solved = solved
+            self._renew_due = min(self._renew_due, time.monotonic() + SOLVED_S)
+
+    @property
+    def due(self) -> float:
+        """When the store is to be told something, in monotonic seconds."""
+        return math.inf if self._is_away else self._renew_due
 
     def has_news(self) -> None:
         """Something has changed that no entry tells of: a reading."""

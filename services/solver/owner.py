@@ -209,7 +209,7 @@ class Owner:
         return taken
 
     def _wait(self) -> float:
-        due = min(self._republish_due, self.herald.due)
+        due = min(self._republish_due, self.herald.due, self._custody.due)
         if self._twin.demand.has_changed or self._retries:
             due = min(due, self._readings_due)
         return min(LONGEST_WAIT_S, max(0.0, due - time.monotonic()))

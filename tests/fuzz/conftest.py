@@ -35,7 +35,7 @@ def running(broker_kind: str) -> Iterator[System]:
 
 @pytest.fixture(scope="module")
 def http(running: System) -> Iterator[httpx.Client]:
-    with patience.client(running.url) as client:
+    with patience.client(running.url, meant={"no_reply", "deadline_passed"}) as client:
         yield client
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from support import Broker, results
-from test_gateway_peers import FEEDER, OTHER, Json, Manager, Scene, Solver
+from test_gateway_peers import FEEDER, OTHER, Gateway, Json, Manager, Scene, Solver
 
 from flexfeeder.testing import wait_until
 
@@ -31,11 +31,23 @@ def everybody(scene: Scene) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("first", ["nothing", "under way"])
+AWAY: Json = {
+    "status": "error",
+    "code": "service_unavailable",
+    "message": "store: it is away; nothing was changed",
+    "details": [],
+}
+FIRST = {"nothing": None, "under way": UNDER_WAY, "away": AWAY}
+"""What the service that is back says to the first copy that it hears."""
+
+
+@pytest.mark.parametrize("first", FIRST.values(), ids=FIRST)
 def test_a_command_that_was_lost_is_put_again_under_its_id(
-    tmp_path: Path, broker_kind: str, first: str
+    tmp_path: Path, broker_kind: str, first: Json | None
 ) -> None:
-    """The service that is back says nothing of it at first, or that another copy is under way."""
+    """The service may say that another copy is under way, or that it cannot write: nothing is known
+    of the first by that.
+    """
     scene = Scene(Broker(broker_kind, tmp_path), tmp_path)
     scene.broker.start()
     try:
@@ -54,8 +66,8 @@ def test_a_command_that_was_lost_is_put_again_under_its_id(
                 solver, solved = scene.solver, scene.solver.answer
 
                 def answer(command: str, body: Json) -> Json | None:
-                    is_first = len(solver.heard) == 1 and first == "under way"
-                    return UNDER_WAY if is_first else solved(command, body)
+                    is_first = len(solver.heard) == 1 and first is not None
+                    return first if is_first else solved(command, body)
 
                 solver.answer = answer
                 assert results(asked.result())["version"] == solver.version
@@ -63,6 +75,46 @@ def test_a_command_that_was_lost_is_put_again_under_its_id(
                 assert {copy["request_id"] for copy in copies} == {lost["request_id"]}
                 assert {copy["deadline"] for copy in copies} == {lost["deadline"]}
                 assert len({copy["reply_to"] for copy in [lost, *copies]}) == 1 + len(copies)
-                assert len(copies) == (2 if first == "under way" else 1)
+                assert len(copies) == (1 if first is None else 2)
     finally:
         scene.broker.kill()
+
+
+def test_what_is_asked_before_the_service_is_back_is_put_again(
+    tmp_path: Path, broker_kind: str
+) -> None:
+    """The gateway is faster: it still takes the service for online, and nobody hears the command.
+    On a machine that lets it wait for four seconds it says that the service is away.
+    """
+    scene = Scene(Broker(broker_kind, tmp_path), tmp_path)
+    scene.broker.start()
+    try:
+        with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
+            with everybody(scene):
+                gateway = stack.enter_context(scene.gateway())
+                url = f"{gateway.url}/remove_generator"
+            scene.broker.kill()
+            scene.broker.start()
+            refused: list[str] = []
+
+            def ask() -> httpx.Response:
+                while True:
+                    answer = httpx.post(url, json={"generator_name": "g"}, timeout=30)
+                    if answer.status_code != 503:
+                        return answer
+                    refused.append(answer.json()["details"][0]["field"])
+
+            asked = pool.submit(ask)
+            wait_until(lambda: awaited(gateway) == 1 or "solver" in refused, "it waits for a reply")
+            with everybody(scene):
+                assert results(asked.result())["version"] == scene.solver.version
+                assert len(scene.solver.heard) == 1
+    finally:
+        scene.broker.kill()
+
+
+def awaited(gateway: Gateway) -> float:
+    """How many replies it waits for."""
+    metrics = httpx.get(f"{gateway.url}/metrics", timeout=30).text
+    name = "flexfeeder_gateway_replies_awaited"
+    return sum(float(line.split()[-1]) for line in metrics.splitlines() if line.startswith(name))

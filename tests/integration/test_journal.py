@@ -13,6 +13,7 @@ from services.outcomes import Done
 from services.solver import entries
 from services.solver.entries import Barrier, Decided
 from services.solver.journal import (
+    LEASE_MS,
     MOST_SEGMENTS,
     Forgotten,
     InFlight,
@@ -114,8 +115,17 @@ class TestLease:
         hold(store)
         assert other.take() is False
 
-    def test_a_lease_that_is_not_renewed_lapses(self, journal: Journal, other: Journal) -> None:
-        assert succeed(other) is True
+    def test_a_lease_that_is_not_renewed_lapses(
+        self, journal: Journal, other: Journal, store: Store
+    ) -> None:
+        """Within its second, whether it is new, was renewed, or came with a write."""
+        for say in (lambda: None, lambda: journal.renew("0-0"), lambda: journal.append([entry(1)])):
+            say()
+            with store.client() as client:
+                left_ms = client.pttl("flexfeeder:ieee123:owner")  # -1: it would stay for good
+            assert left_ms <= LEASE_MS
+            assert left_ms != -1
+        assert succeed(other) is not False
         assert other.fence == 2
 
     def test_one_that_is_released_is_free_at_once(self, journal: Journal, other: Journal) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import orjson
+import pytest
 
 from services.gateway.replies import Replies
 
@@ -25,7 +26,7 @@ def test_a_reply_on_its_topic_is_the_answer() -> None:
     async def ask() -> None:
         replies = Replies(TOPIC)
         with replies.expect("1") as expected:
-            assert replies.take(f"{TOPIC}/9", said(DONE))
+            assert replies.take(f"{TOPIC}/9", said(AWAY))
             assert answered(expected) is None
             assert replies.take(TOPIC, said(AWAY))
             assert answered(expected) == "error"
@@ -33,7 +34,7 @@ def test_a_reply_on_its_topic_is_the_answer() -> None:
     asyncio.run(ask())
 
 
-def test_what_is_said_of_an_earlier_copy_is_no_answer() -> None:
+def test_a_refusal_of_an_earlier_copy_is_no_answer() -> None:
     """The store was away for the first: that nothing was changed says nothing of the second."""
 
     async def ask() -> None:
@@ -52,16 +53,29 @@ def test_what_is_said_of_an_earlier_copy_is_no_answer() -> None:
     asyncio.run(ask())
 
 
-def test_a_copy_that_meets_another_under_way_has_no_answer_yet() -> None:
+def test_a_success_is_one_whichever_copy_it_answers() -> None:
+    async def ask() -> None:
+        replies = Replies(TOPIC)
+        with replies.expect("1") as expected:
+            first = expected.topic
+            replies.repeat(expected)
+            replies.take(first, said(DONE))
+            assert answered(expected) == "success"
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("reply", [UNDER_WAY, AWAY], ids=lambda reply: reply["code"])
+def test_a_later_copy_may_leave_open_what_became_of_the_first(reply: dict[str, str]) -> None:
     async def ask() -> None:
         replies = Replies(TOPIC)
         with replies.expect("1") as expected:
             replies.repeat(expected)
-            replies.take(expected.topic, said(UNDER_WAY))
+            replies.take(expected.topic, said(reply))
             assert answered(expected) is None
-            assert expected.is_under_way
+            assert expected.is_open
             replies.repeat(expected)
-            assert not expected.is_under_way
+            assert not expected.is_open
             replies.take(expected.topic, said(DONE))
             assert answered(expected) == "success"
 
