@@ -29,7 +29,7 @@ from services.settings import Settings
 
 KEEPALIVE_S = 10
 FIRST_RETRY_S = 0.1
-LONGEST_RETRY_S = 2.0
+LONGEST_RETRY_S = 1.0
 CONNECT_S = 1.0
 HANDSHAKE_S = 5.0
 STEADY_S = 5.0
