@@ -41,25 +41,43 @@ FIRST = {"nothing": None, "under way": UNDER_WAY, "away": AWAY}
 """What the service that is back says to the first copy that it hears."""
 
 
+@pytest.fixture
+def scene(tmp_path: Path, broker_kind: str) -> Iterator[Scene]:
+    """A broker, and nobody on it yet."""
+    made = Scene(Broker(broker_kind, tmp_path), tmp_path)
+    made.broker.start()
+    try:
+        yield made
+    finally:
+        made.broker.kill()
+
+
+def remove_generator(gateway: Gateway) -> httpx.Response:
+    body = {"generator_name": "g"}
+    return httpx.post(f"{gateway.url}/remove_generator", json=body, timeout=30)
+
+
+def was_in_time(answer: httpx.Response) -> bool:
+    """False where a busy machine has taken the five seconds after which a caller is not kept."""
+    return answer.status_code != 504
+
+
 @pytest.mark.parametrize("first", FIRST.values(), ids=FIRST)
 def test_a_command_that_was_lost_is_put_again_under_its_id(
-    tmp_path: Path, broker_kind: str, first: Json | None
+    scene: Scene, first: Json | None
 ) -> None:
     """The service may say that another copy is under way, or that it cannot write: nothing is known
     of the first by that.
     """
-    scene = Scene(Broker(broker_kind, tmp_path), tmp_path)
-    scene.broker.start()
-    try:
+
+    def ask_while_the_broker_dies() -> httpx.Response:
         with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
             with everybody(scene):
                 gateway = stack.enter_context(scene.gateway())
                 scene.solver.answer = lambda _command, _body: None
-                asked = pool.submit(
-                    httpx.post, f"{gateway.url}/remove_generator", json={"generator_name": "g"}
-                )
+                asked = pool.submit(remove_generator, gateway)
                 wait_until(lambda: bool(scene.solver.heard), "it is heard")
-                lost = scene.solver.heard[0][1]
+                lost.append(scene.solver.heard[0][1])
             scene.broker.kill()
             scene.broker.start()
             with everybody(scene):
@@ -70,47 +88,46 @@ def test_a_command_that_was_lost_is_put_again_under_its_id(
                     return first if is_first else solved(command, body)
 
                 solver.answer = answer
-                assert results(asked.result())["version"] == solver.version
-                copies = [content for _, content in solver.heard]
-                assert {copy["request_id"] for copy in copies} == {lost["request_id"]}
-                assert {copy["deadline"] for copy in copies} == {lost["deadline"]}
-                assert len({copy["reply_to"] for copy in [lost, *copies]}) == 1 + len(copies)
-                assert len(copies) == (1 if first is None else 2)
-    finally:
-        scene.broker.kill()
+                return asked.result()
+
+    lost: list[Json] = []
+    answers = (ask_while_the_broker_dies() for _ in range(3))
+    answer = next(filter(was_in_time, answers))
+    assert results(answer)["version"] == scene.solver.version
+    copies = [content for _, content in scene.solver.heard]
+    assert {copy["request_id"] for copy in copies} == {lost[-1]["request_id"]}
+    assert {copy["deadline"] for copy in copies} == {lost[-1]["deadline"]}
+    assert len({copy["reply_to"] for copy in [lost[-1], *copies]}) == 1 + len(copies)
+    assert len(copies) == (1 if first is None else 2)
 
 
-def test_what_is_asked_before_the_service_is_back_is_put_again(
-    tmp_path: Path, broker_kind: str
-) -> None:
+def test_what_is_asked_before_the_service_is_back_is_put_again(scene: Scene) -> None:
     """The gateway is faster: it still takes the service for online, and nobody hears the command.
     On a machine that lets it wait for four seconds it says that the service is away.
     """
-    scene = Scene(Broker(broker_kind, tmp_path), tmp_path)
-    scene.broker.start()
-    try:
+
+    def ask_when_nobody_is_there() -> httpx.Response:
+        refused: list[str] = []
+
+        def ask() -> httpx.Response:
+            while (answer := remove_generator(gateway)).status_code == 503:
+                refused.append(answer.json()["details"][0]["field"])
+            return answer
+
         with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
             with everybody(scene):
                 gateway = stack.enter_context(scene.gateway())
-                url = f"{gateway.url}/remove_generator"
             scene.broker.kill()
             scene.broker.start()
-            refused: list[str] = []
-
-            def ask() -> httpx.Response:
-                while True:
-                    answer = httpx.post(url, json={"generator_name": "g"}, timeout=30)
-                    if answer.status_code != 503:
-                        return answer
-                    refused.append(answer.json()["details"][0]["field"])
-
             asked = pool.submit(ask)
             wait_until(lambda: awaited(gateway) == 1 or "solver" in refused, "it waits for a reply")
             with everybody(scene):
-                assert results(asked.result())["version"] == scene.solver.version
-                assert len(scene.solver.heard) == 1
-    finally:
-        scene.broker.kill()
+                return asked.result()
+
+    answers = (ask_when_nobody_is_there() for _ in range(3))
+    answer = next(filter(was_in_time, answers))
+    assert results(answer)["version"] == scene.solver.version
+    assert len(scene.solver.heard) == 1
 
 
 def awaited(gateway: Gateway) -> float:
