@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -32,8 +32,8 @@ class Expected:
     request_id: str
     topic: str
     reply: asyncio.Future[dict[str, Any]]
-    copies: int = 1
-    """How often the request was sent, here and now."""
+    earlier: set[str] = field(default_factory=set)
+    """The topics of the copies that were sent before, here and now."""
     is_open: bool = False
     """The newest copy was answered, and not what became of those before it."""
 
@@ -76,8 +76,8 @@ class Replies:
         more.
         """
         self._went_unanswered(expected.request_id)
+        expected.earlier.add(expected.topic)
         expected.topic = self._topic_for(expected.request_id)
-        expected.copies += 1
         expected.is_open = False
 
     def take(self, topic: str, payload: bytes) -> bool:
@@ -91,9 +91,10 @@ class Replies:
             return True
         if expected is None or expected.reply.done():
             return True
-        if expected.topic != topic and reply.get("status") != "success":
-            return True  # a success is one, whichever copy it answers
-        if expected.copies > 1 and reply.get("code") in _LEAVES_OPEN:
+        if topic != expected.topic:
+            if topic in expected.earlier and reply.get("status") == "success":
+                expected.reply.set_result(reply)  # it is one, whichever copy it answers
+        elif expected.earlier and reply.get("code") in _LEAVES_OPEN:
             expected.is_open = True
         else:
             expected.reply.set_result(reply)

@@ -26,7 +26,7 @@ def test_a_reply_on_its_topic_is_the_answer() -> None:
     async def ask() -> None:
         replies = Replies(TOPIC)
         with replies.expect("1") as expected:
-            assert replies.take(f"{TOPIC}/9", said(AWAY))
+            assert replies.take(f"{TOPIC}/9", said(DONE)), "another copy"
             assert answered(expected) is None
             assert replies.take(TOPIC, said(AWAY))
             assert answered(expected) == "error"
