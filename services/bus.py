@@ -191,9 +191,9 @@ class Connection:
         """
         if self._closing:
             return now + KEEPALIVE_S
-        if self.is_open and not self.connected and now > self._handshake_until:
+        if self._is_unanswered(now):
             self.read()  # whoever was held up himself finds the answer waiting
-        if self.is_open and not self.connected and now > self._handshake_until:
+        if self._is_unanswered(now):
             self._lost("no answer to CONNECT; does the broker speak MQTT 5 on this port?")
             self._drop()
         if self.is_open:
@@ -348,6 +348,10 @@ class Connection:
             self._lost(str(error))
         self._retry_at = now + self._retry_s
         self._retry_s = min(2 * self._retry_s, LONGEST_RETRY_S)
+
+    def _is_unanswered(self, now: float) -> bool:
+        """True if CONNECT has been waiting for its answer for too long."""
+        return self.is_open and not self.connected and now > self._handshake_until
 
     def _drop(self) -> None:
         sock = self._socket

@@ -33,7 +33,8 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.port = ports.free_port()
-        self._command = embedded._store_command(folder, self.port)
+        self._folder = folder
+        self._has_served = False
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -48,11 +49,10 @@ class Store:
         self.kill()
 
     def start(self) -> None:
-        """Start it, and wait until it serves."""
-        self._process = subprocess.Popen(
-            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        """Start it, and wait until it serves; on another port, if somebody was faster at first."""
+        self._launch()
         wait_until(self._serves, "the store serves")
+        self._has_served = True
 
     def kill(self) -> None:
         """Kill -9."""
@@ -73,7 +73,17 @@ class Store:
     def client(self) -> "redis.Redis":
         return redis.Redis.from_url(self.url)
 
+    def _launch(self) -> None:
+        command = embedded._store_command(self._folder, self.port)
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
     def _serves(self) -> bool:
+        if self._process is not None and self._process.poll() is not None:
+            if not self._has_served:
+                self.port = ports.free_port()
+            self._launch()
         with suppress(redis.RedisError), self.client() as client:
             return bool(client.ping())
         return False

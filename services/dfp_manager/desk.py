@@ -87,7 +87,7 @@ class Desk:
             requests.check_deadline(command, at)
         elif self._is_under_way(request, attempt, feeder, now):
             return None
-        if not (self._store.is_there or self._store.is_loaded):
+        if not self._store.is_loaded:
             raise answers.store_away()
         if not self.is_known(feeder):
             raise answers.feeder_unknown(feeder.id)
