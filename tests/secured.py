@@ -224,12 +224,11 @@ class SecuredStore(Store):
     """
 
     def __init__(self, secrets: Path, folder: Path) -> None:
-        super().__init__(folder)
-        self._secrets = secrets
         acl = folder / "users.acl"
+        super().__init__(folder, "--aclfile", str(acl))
+        self._secrets = secrets
         text = (secrets / "redis/users.acl").read_text(encoding="utf-8")
         acl.write_text(f"{text}user admin on nopass ~* &* +@all\n", encoding="utf-8")
-        self._command += ["--aclfile", str(acl)]
 
     @property
     def url(self) -> str:

@@ -29,11 +29,14 @@ def be_patient(client: "redis.Redis") -> None:
 
 
 class Store:
-    """The embedded store on a free port of its own; it keeps what it has when it is killed."""
+    """The embedded store on a free port of its own, with more options of its server where they are
+    given; it keeps what it has when it is killed.
+    """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.port = ports.free_port()
         self._folder = folder
+        self._options = options
         self._has_served = False
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -74,7 +77,7 @@ class Store:
         return redis.Redis.from_url(self.url)
 
     def _launch(self) -> None:
-        command = embedded._store_command(self._folder, self.port)
+        command = [*embedded._store_command(self._folder, self.port), *self._options]
         self._process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
