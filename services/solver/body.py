@@ -93,10 +93,7 @@ class Body:
         rows, demand_kw, kw, _, factors, sources, _, held_by, not_following, *_ = zip(
             *demands, strict=True
         )
-        columns = list(rows)
-        self._demand[0, columns] = demand_kw
-        self._demand[1, columns] = kw
-        self._demand[2, columns] = factors
+        self._demand[:, rows] = (demand_kw, kw, factors)
         self._say(self._said, self._bus_of_row, rows, sources, held_by, not_following)
 
     def set_generation(self, generation: Collection[GenerationInForce]) -> None:
@@ -106,9 +103,7 @@ class Body:
         rows, available_kw, kw, _, sources, held_by, not_following, *_ = zip(
             *generation, strict=True
         )
-        columns = list(rows)
-        self._generation[0, columns] = available_kw
-        self._generation[1, columns] = kw
+        self._generation[:, rows] = (available_kw, kw)
         self._say(
             self._generator_said, self._bus_of_generator, rows, sources, held_by, not_following
         )
@@ -150,8 +145,8 @@ class Body:
             self._template = None
         return [(self.rated[i], float(loading_kva[i]), float(percent[i])) for i in overloaded]
 
-    def encoded(self, solution: Solution) -> bytes:
-        """The JSON object, with this solution in it."""
+    def encoded(self, solution: Solution, head: bytes) -> bytes:
+        """The JSON object, with this solution in it, and the members of another one before."""
         layout = self._layout
         if layout is None:
             layout = self._layout = Layout(
@@ -171,7 +166,7 @@ class Body:
         figures = layout.figures(
             solution, self._demand, self._generation, self._loading, self._percent
         )
-        return self._template.fill(figures)
+        return self._template.fill(figures, head)
 
     def _say(
         self,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from schemas.programs import ProgramInForce
 from schemas.wire import canonical
-from services.solver.elements import Element, Kind, Power, Source
+from services.solver.elements import DEVICE, NOMINAL, Element, Power, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def unruled(element: Element) -> DemandInForce:
     """The demand of an element that neither a program nor relief concerns."""
     (kw, kvar), source = element.base()
     factor = element.factor
-    said = source is not Source.NOMINAL or element.kind is Kind.DEVICE
+    said = source is not NOMINAL or element.kind is DEVICE
     demand_kw = kw * factor
     # Straight to the tuple: this is made for every element at every solve, and the constructor
     # with its defaults takes twice as long.
@@ -141,7 +141,7 @@ def _program_shares(
     if rule is None:
         return [1.0] * len(free)
     positive = [max(demand.kw, 0.0) for demand in free]
-    is_device = [element.kind is Kind.DEVICE for element in elements]
+    is_device = [element.kind is DEVICE for element in elements]
     total = math.fsum(positive)
     if total <= rule.max_kw:
         return [1.0] * len(free)

@@ -27,7 +27,7 @@ from services.solver.bus_rule import (
     rules_by_bus,
     unruled,
 )
-from services.solver.elements import Element, Kind, NominalLoad, Power, Source
+from services.solver.elements import GENERATOR, Element, NominalLoad, Power, Source
 from services.solver.network import Bus
 from services.solver.roster import Placement, Roster
 from services.solver.slots import Undo
@@ -263,7 +263,7 @@ class Demand:
         buses: set[str] = set()
         rules, relief = self._rules, self._load_relief
         for element in changed:
-            if element.kind is Kind.GENERATOR:
+            if element.kind is GENERATOR:
                 generation.append(self._generation(element))
             elif rules and canonical(element.bus) in rules:
                 buses.add(canonical(element.bus))

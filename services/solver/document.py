@@ -95,8 +95,7 @@ class StateDocument:
             "power_summary": _power_summary(solution),
             "voltage_profile": profile,
         }
-        encoded = orjson.dumps(head)[:-1], b",", self.body.encoded(solution)[1:]
-        return b"".join(encoded), found
+        return self.body.encoded(solution, orjson.dumps(head)), found
 
     def _voltage_profile(self, v_pu: Floats) -> dict[str, Any]:
         rows = np.flatnonzero(v_pu > DEAD_PU)

@@ -46,6 +46,12 @@ class Kind(StrEnum):
     GENERATOR = "generator"
 
 
+# For what is done for each element at each solve: to find a member of an enumeration takes longer
+# than the rest of it.
+OPERATOR, METER, NOMINAL = Source
+DEVICE, GENERATOR = Kind.DEVICE, Kind.GENERATOR
+
+
 class Power(NamedTuple):
     """kW and kvar; consumption is positive, a generator's production likewise."""
 
@@ -141,10 +147,10 @@ class Element:
     def base(self) -> tuple[Power, Source]:
         """Pin, else newest reading, else nominal."""
         if self.pin is not None:
-            return self.pin, Source.OPERATOR
+            return self.pin, OPERATOR
         if self.reading is not None:
-            return self.reading, Source.METER
-        return self.nominal, Source.NOMINAL
+            return self.reading, METER
+        return self.nominal, NOMINAL
 
     def operate(self, pin: Power | None, factor: float) -> None:
         """Have what an operator says in force."""

@@ -34,6 +34,7 @@ from services.solver.controls import Controls
 from services.solver.demand import GenerationInForce
 from services.solver.doubt import Doubt
 from services.solver.feeder import Feeder, FeederError, circuit_problems
+from services.solver.load_powers import LoadPowers
 from services.solver.placing import Placing
 from services.solver.readout import Readout
 from services.solver.roster import Placement
@@ -92,6 +93,7 @@ class Engine:
         self._nominal = self._nominal_models()
         self._is_constant = [False] * len(self._nominal)
         self._placing = Placing(dss, len(self._nominal))
+        self._load_powers = LoadPowers(dss)
         self._controls = Controls(dss)
         self._readout = Readout(dss, self.circuit, self._controls)
         self._demands: dict[int, DemandInForce] = {}
@@ -135,31 +137,26 @@ class Engine:
         if not demands:
             return
         self._doubt.asked()
-        # The layer below dss.Loads: the same typed calls without an error check after each, which
-        # is half their time. The next checked call, Solve at the latest, reports what went wrong.
-        native = dss.dss_lib
-        activate, set_kw, set_kvar = (
-            native.Loads_Set_idx,
-            native.Loads_Set_kW,
-            native.Loads_Set_kvar,
-        )
-        is_constant = self._is_constant
         rows, _, kws, kvars, _, _, constant, *_ = zip(*demands, strict=True)
-        for row, kw, kvar, is_now_constant in zip(rows, kws, kvars, constant, strict=True):
-            activate(row + 1)
-            set_kw(kw)
-            set_kvar(kvar)  # after kW, which would derive it from the power factor
+        where, kw = np.array(rows, dtype=np.intp), np.array(kws)
+        self._load_powers.set(where, kw, np.array(kvars))
+        is_constant = self._is_constant
+        for row, is_now_constant in zip(rows, constant, strict=True):
             if is_now_constant != is_constant[row]:
                 is_constant[row] = is_now_constant
+                dss.Loads.Idx(row + 1)
                 (_CONSTANT_POWER if is_now_constant else self._nominal[row]).apply()
         self._demands.update(zip(rows, demands, strict=True))
-        self._readout.expect(rows, kws, constant)
+        self._readout.expect(where, kw, constant)
 
     def set_generators(self, generation: Sequence[GenerationInForce]) -> None:
         """Give generators their production (kW, kvar)."""
         if not generation:
             return
         self._doubt.asked()
+        # The layer below dss.Generators: the same typed calls without an error check after each,
+        # which is half their time. The next checked call, Solve at the latest, reports what went
+        # wrong.
         native = dss.dss_lib
         for produced in generation:
             row, _, kw, kvar, *_ = produced
@@ -285,7 +282,7 @@ class Engine:
         dss.Loads.Idx(row + 1)
         dss.Loads.kW(kw)
         dss.Loads.kvar(kvar)
-        self._readout.expect([row], [kw], [True])
+        self._readout.expect(np.array([row]), np.array([kw]), [True])
 
     def _device_made(self) -> None:
         """A row more of loads and devices."""

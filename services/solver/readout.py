@@ -11,7 +11,7 @@ import numpy as np
 
 from services.solver.circuit_reader import voltage_nodes
 from services.solver.controls import Controls
-from services.solver.network import Circuit, Floats
+from services.solver.network import Circuit, Floats, Indices
 from services.solver.solution import Complexes, Solution
 
 _DEGREES = 180.0 / np.pi
@@ -94,14 +94,11 @@ class Readout:
         """The newest element is the generator of the next row."""
         self._generators = np.append(self._generators, self._newest())
 
-    def expect(
-        self, rows: Sequence[int], kws: Sequence[float], are_constant: Sequence[bool]
-    ) -> None:
+    def expect(self, rows: Indices, kw: Floats, are_constant: Sequence[bool]) -> None:
         """What loads and devices are to draw in kW; others than of constant power, about that."""
-        where = np.array(rows, dtype=np.intp)
-        self._asked_kw[where] = asked = np.array(kws)
-        slack = np.maximum(_KW_OFF, _SHARE_OFF * np.abs(asked))
-        self._slack_kw[where] = np.where(are_constant, slack, np.inf)
+        self._asked_kw[rows] = kw
+        slack = np.maximum(_KW_OFF, _SHARE_OFF * np.abs(kw))
+        self._slack_kw[rows] = np.where(are_constant, slack, np.inf)
 
     def read(self, iterations: int) -> Solution | None:
         """What was solved; None where it cannot be what this feeder does."""

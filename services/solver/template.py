@@ -29,10 +29,14 @@ class Template:
         self.holes = len(texts) - 1
         self._pieces = [b""] * (2 * self.holes + 1)
         self._pieces[::2] = texts
+        self._first = texts[0]
 
-    def fill(self, numbers: npt.NDArray[np.float64]) -> bytes:
-        """The JSON text with these numbers (finite, one for each hole) in it."""
+    def fill(self, numbers: npt.NDArray[np.float64], head: bytes = b"") -> bytes:
+        """The JSON text with these numbers (finite, one for each hole) in it. Where a ``head`` is
+        given, both are JSON objects that are not empty, and its members come before the text's.
+        """
         if self.holes:
             encoded = orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY)
             self._pieces[1::2] = encoded[1:-1].split(b",")
+        self._pieces[0] = b"%b,%b" % (head[:-1], self._first[1:]) if head else self._first
         return b"".join(self._pieces)

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,8 @@ from services.solver.setpoints import Setpoints
 from services.solver.solution import Positions
 from services.solver.standing import Standing, standing
 from services.solver.zones import Zones
+
+_ROW = attrgetter("row")
 
 LONGEST_CAUSE = 500
 """Characters of what led to a failure that are told."""
@@ -257,8 +260,8 @@ class Twin:
         demands, generation = self.demand.take_changed()
         self._engine.set_loads(demands)
         self._engine.set_generators(generation)
-        self._touched.update((demand.row, demand) for demand in demands)
-        self._touched_generators.update((produced.row, produced) for produced in generation)
+        self._touched.update(zip(map(_ROW, demands), demands, strict=True))
+        self._touched_generators.update(zip(map(_ROW, generation), generation, strict=True))
 
     def _elements(self) -> tuple[list[Shiftable], list[Producer]]:
         """What relief may act on, as it is without relief."""

@@ -29,6 +29,17 @@ def test_without_holes_it_is_the_text_itself() -> None:
     assert Template(punched({"a": 1})).fill(np.zeros(0)) == b'{"a":1}'
 
 
+def test_members_of_another_object_come_before_its_own() -> None:
+    template = Template(punched({"a": HOLE, "b": 2}))
+    assert template.fill(np.array([1.0]), b'{"x":[]}') == b'{"x":[],"a":1.0,"b":2}'
+    assert template.fill(np.array([3.0]), b'{"y":0}') == b'{"y":0,"a":3.0,"b":2}'
+    assert template.fill(np.array([3.0])) == b'{"a":3.0,"b":2}'
+
+
+def test_members_of_another_object_come_before_a_text_without_holes() -> None:
+    assert Template(punched({"a": 1})).fill(np.zeros(0), b'{"x":0}') == b'{"x":0,"a":1}'
+
+
 def test_as_many_numbers_as_holes_are_wanted() -> None:
     with pytest.raises(ValueError, match="size"):
         Template(punched({"a": HOLE})).fill(np.array([1.0, 2.0]))
