@@ -49,11 +49,17 @@ class LoadModel:
     min_pu: float
     max_pu: float
 
-    def apply(self) -> None:
-        """Give the engine's active load this model."""
-        dss.Loads.Model(self.number)
-        dss.Loads.Vminpu(self.min_pu)
-        dss.Loads.Vmaxpu(self.max_pu)
+    def replace(self, other: "LoadModel") -> None:
+        """Give the engine's active load this model in place of the other. What they have in common
+        is not set again: for a limit of voltage, even the same one, the engine builds its matrix
+        anew, which takes many times as long as a solve.
+        """
+        if self.number != other.number:
+            dss.Loads.Model(self.number)
+        if self.min_pu != other.min_pu:
+            dss.Loads.Vminpu(self.min_pu)
+        if self.max_pu != other.max_pu:
+            dss.Loads.Vmaxpu(self.max_pu)
 
 
 _CONSTANT_POWER = LoadModel(1, 0.5, 1.5)
@@ -145,7 +151,10 @@ class Engine:
             if is_now_constant != is_constant[row]:
                 is_constant[row] = is_now_constant
                 dss.Loads.Idx(row + 1)
-                (_CONSTANT_POWER if is_now_constant else self._nominal[row]).apply()
+                if is_now_constant:
+                    _CONSTANT_POWER.replace(self._nominal[row])
+                else:
+                    self._nominal[row].replace(_CONSTANT_POWER)
         self._demands.update(zip(rows, demands, strict=True))
         self._readout.expect(where, kw, constant)
 

@@ -1,4 +1,4 @@
-"""Many loads are set at once as they are one by one."""
+"""Many loads are set at once as they are one by one, and as cheaply as can be."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,10 @@ import pytest
 from opendssdirect import dss
 from support import FEEDERS
 
+from services.solver.bus_rule import DemandInForce
+from services.solver.elements import Source
+from services.solver.engine import Engine
+from services.solver.feeder import Feeder
 from services.solver.load_powers import LoadPowers
 from services.solver.network import Floats, Indices
 
@@ -98,3 +102,33 @@ def test_a_circuit_that_is_gone_does_no_harm() -> None:
     powers.set(*some(count, 1.0))
     with pytest.raises(dss.DSSException):
         dss.Solution.Solve()
+
+
+class TestModels:
+    """A load of the 123 node feeder draws constant power, current or impedance, until it is known
+    what it draws.
+    """
+
+    def test_a_load_that_is_metered_does_not_make_the_engine_build_its_matrix_anew(self) -> None:
+        engine = Engine(Feeder.load(FEEDERS, "ieee123"))
+        engine.solve()
+        engine.set_loads(metered(engine))
+        assert not dss.Solution.SystemYChanged()
+
+    def test_nor_is_what_it_solves_any_different(self) -> None:
+        engine = Engine(Feeder.load(FEEDERS, "ieee123"))
+        engine.solve()
+        engine.set_loads(metered(engine))
+        solved = volts()
+        for _ in dss.Loads:
+            dss.Loads.Vminpu(dss.Loads.Vminpu())
+        assert dss.Solution.SystemYChanged()
+        np.testing.assert_allclose(volts(), solved, rtol=1e-5)
+
+
+def metered(engine: Engine) -> list[DemandInForce]:
+    """A tenth more than nominal at every load, of constant power."""
+    return [
+        DemandInForce(row, load.kw, 1.1 * load.kw, 1.1 * load.kvar, 1.0, Source.METER, True)
+        for row, load in enumerate(engine.circuit.loads)
+    ]
