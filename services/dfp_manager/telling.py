@@ -1,6 +1,7 @@
 """What the manager tells of itself to whoever runs it: figures, a line for each command, traces."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from services import requests
 from services.bus import Connection
 from services.dfp_manager.feeders import Feeders
 from services.dfp_manager.jobs import Waiting
+from services.dfp_manager.programs import FeederPrograms
 from services.dfp_manager.registry import Registry
 from services.dfp_manager.store_watch import StoreWatch
 from services.logs import Log
@@ -23,11 +25,12 @@ from services.metrics import (
     LONGEST_COMMAND,
     TELL_S,
     CommandMetrics,
-    Figure,
     Pulse,
     Snapshot,
+    Sourced,
     Value,
     new_registry,
+    seen_in,
 )
 from services.outcomes import Outcome
 from services.ration import LINES_A_SECOND, Ration
@@ -85,7 +88,7 @@ class Telling:
         self._answered.clear()
         if now >= self._due:
             self._due = now + TELL_S
-            self._snapshot.tell(_figures(sight))
+            self._snapshot.tell(seen_in(_look(sight), FIGURES))
 
     def answered(
         self, request: Request[ManagerCommand], outcome: Outcome, version: int | None
@@ -142,27 +145,21 @@ class _Answered(NamedTuple):
     at: float
 
 
-def _figures(sight: Sight) -> dict[str, Value]:
-    """Everything in :data:`FIGURES`, as it is now."""
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What there is to be seen at one moment, and the programs that are held, by feeder."""
+
+    sight: Sight
+    held: dict[str, FeederPrograms]
+
+
+def _look(sight: Sight) -> _Look:
     served = sorted({sight.feeders.default, *sight.registry.feeders})
-    held = {feeder: sight.registry.programs(feeder) for feeder in served}
-    figures: dict[str, Value] = {
-        "programs": {name: float(len(each.by_number)) for name, each in held.items()},
-        "executing": {name: float(each.executing) for name, each in held.items()},
-        "revision": {name: float(each.revision) for name, each in held.items()},
-        "applied_revision": {name: float(sight.feeders.get(name).applied) for name in held},
-        "shed_kw": {
-            name: sum(map(_shed_kw, each.by_number.values())) for name, each in held.items()
-        },
-        "store_away": float(not sight.store.is_writable),
-        "jobs_waiting": float(sight.waiting.count),
-        "reconnects": {
-            "commands": float(max(0, sight.commands.connects - 1)),
-            "states": float(max(0, sight.states.connects - 1)),
-        },
-        "messages_dropped": float(sight.commands.dropped),
-    }
-    return {f"flexfeeder_dfp_manager_{name}": value for name, value in figures.items()}
+    return _Look(sight, {feeder: sight.registry.programs(feeder) for feeder in served})
+
+
+def _by_feeder(of: Callable[[FeederPrograms], float]) -> Callable[[_Look], Value]:
+    return lambda look: {name: float(of(each)) for name, each in look.held.items()}
 
 
 def _shed_kw(program: Program) -> float:
@@ -174,47 +171,69 @@ def _shed_kw(program: Program) -> float:
     return program.executions[-1].total_shed_kw or 0.0
 
 
-FIGURES = (
-    Figure("gauge", "flexfeeder_dfp_manager_programs", "Programs that are registered.", "feeder"),
-    Figure("gauge", "flexfeeder_dfp_manager_executing", "Programs that execute.", "feeder"),
-    Figure(
+FIGURES: tuple[Sourced[_Look], ...] = (
+    Sourced(
+        "gauge",
+        "flexfeeder_dfp_manager_programs",
+        "Programs that are registered.",
+        "feeder",
+        read=_by_feeder(lambda programs: len(programs.by_number)),
+    ),
+    Sourced(
+        "gauge",
+        "flexfeeder_dfp_manager_executing",
+        "Programs that execute.",
+        "feeder",
+        read=_by_feeder(lambda programs: programs.executing),
+    ),
+    Sourced(
         "gauge",
         "flexfeeder_dfp_manager_revision",
         "Revision of the adjustments that are to be in force.",
         "feeder",
+        read=_by_feeder(lambda programs: programs.revision),
     ),
-    Figure(
+    Sourced(
         "gauge",
         "flexfeeder_dfp_manager_applied_revision",
         "Revision of the adjustments that the newest state was solved with.",
         "feeder",
+        read=lambda look: {name: float(look.sight.feeders.get(name).applied) for name in look.held},
     ),
-    Figure(
+    Sourced(
         "gauge",
         "flexfeeder_dfp_manager_shed_kw",
         "kW that the executions under way took off the feeder when they began.",
         "feeder",
+        read=_by_feeder(lambda programs: sum(map(_shed_kw, programs.by_number.values()))),
     ),
-    Figure(
+    Sourced(
         "gauge",
         "flexfeeder_dfp_manager_store_away",
         "1 while the store is away, or takes no writes; 0 otherwise.",
+        read=lambda look: float(not look.sight.store.is_writable),
     ),
-    Figure(
+    Sourced(
         "gauge",
         "flexfeeder_dfp_manager_jobs_waiting",
         "Commands that are carried out and wait for the solver, or for the store.",
+        read=lambda look: float(look.sight.waiting.count),
     ),
-    Figure(
+    Sourced(
         "counter",
         "flexfeeder_dfp_manager_reconnects",
         "Times that a connection to the broker was made again.",
         "connection",
+        read=lambda look: {
+            "commands": float(max(0, look.sight.commands.connects - 1)),
+            "states": float(max(0, look.sight.states.connects - 1)),
+        },
     ),
-    Figure(
+    Sourced(
         "counter",
         "flexfeeder_dfp_manager_messages_dropped",
         "Messages that were not sent because too many waited for the broker.",
+        read=lambda look: float(look.sight.commands.dropped),
     ),
 )
-"""What is handed over once a second."""
+"""What is looked at once a second."""
