@@ -96,6 +96,12 @@ class Refusal(Exception):
         self.message = message
         self.details = tuple(details)
 
+    def untraced(self) -> "Refusal":
+        """The same as a value to be kept: with its traceback it would keep whatever was on the way
+        to where it was raised.
+        """
+        return Refusal(self.code, self.message, self.details)
+
     @classmethod
     def of_field(cls, code: ErrorCode, field: str, problem: str) -> "Refusal":
         """A refusal for one field, which its message names too."""

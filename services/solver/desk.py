@@ -89,7 +89,7 @@ class Desk:
         try:
             decision = self._decided(request, now, may_write, in_progress)
         except Refusal as refusal:
-            decision = Decision(request, refusal)
+            decision = Decision(request, refusal.untraced())
         if isinstance(decision.outcome, Refusal):
             self.refused += 1
         return decision
@@ -109,13 +109,13 @@ class Desk:
         if known is not None:
             return Decision(request, known)
         if command.request_id is not None and command.request_id in in_progress:
-            raise IN_PROGRESS
+            return Decision(request, IN_PROGRESS)
         requests.check_deadline(command, now)
         if isinstance(command, RunSimulation):
             # It changes nothing, so there is nothing to keep, whether the store is there or not.
             return Decision(request, self._handle(command), is_new=True)
         if not may_write:
-            raise STORE_AWAY
+            return Decision(request, STORE_AWAY)
         outcome = self._handle(command)
         entry = Decided(command.command, asked, now.timestamp(), outcome, command.request_id)
         if (remembered := entry.remembered) is not None:
@@ -127,7 +127,7 @@ class Desk:
             handlers.check(command, self._feeder)
             return handlers.handle(command, self._demand)
         except Refusal as refusal:
-            return refusal
+            return refusal.untraced()
         except Exception:  # noqa: BLE001 - whatever it is, its sender is told, and it does not come again
             self._log.exception("command_broke", command=command.command)
             self.is_broken = True
