@@ -15,6 +15,7 @@ from typing import Any
 import paho.mqtt.client as paho
 import uvicorn
 from fastapi import FastAPI
+from paho.mqtt.enums import CallbackAPIVersion
 
 ECHO_IN = "bench/echo/in"
 ECHO_OUT = "bench/echo/out"
@@ -23,7 +24,7 @@ QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
 def client(port: int, name: str) -> paho.Client:
     """A paho client without Nagle's delay, and without delayed acknowledgements either."""
-    made = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTv5)
+    made = paho.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTv5)
 
     def opened(_client: paho.Client, _userdata: Any, sock: Any) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -35,9 +36,9 @@ def client(port: int, name: str) -> paho.Client:
 
 
 def acknowledge_quickly(made: paho.Client) -> None:
-    sock = made.socket()
+    sock: Any = made.socket()
     if QUICKACK is not None and sock is not None:
-        sock.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)  # type: ignore[union-attr]
+        sock.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
 
 
 @contextmanager

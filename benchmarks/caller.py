@@ -38,7 +38,12 @@ def calling(running: System, hz: float) -> Iterator[list[float]]:
 def main() -> None:
     host, port, hz = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     done = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), done.set()), daemon=True).start()
+
+    def read_to_the_end() -> None:
+        sys.stdin.read()
+        done.set()
+
+    threading.Thread(target=read_to_the_end, daemon=True).start()
     connection = http.client.HTTPConnection(host, port)
     taken: list[float] = []
     while not done.wait(1 / hz):

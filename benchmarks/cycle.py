@@ -4,6 +4,8 @@ import tempfile
 from pathlib import Path
 from typing import Self
 
+from opendssdirect import dss
+
 from benchmarks.figures import Row, percentile, progress, times_ms
 from flexfeeder.testing import MOSQUITTO, mosquitto
 from schemas.readings import Reading
@@ -18,7 +20,7 @@ from services.reactor import Reactor
 from services.settings import Settings
 from services.solver.custody import Custody
 from services.solver.desk import Desk
-from services.solver.engine import Engine, dss
+from services.solver.engine import Engine
 from services.solver.feeder import Feeder
 from services.solver.herald import Herald
 from services.solver.intake import Intake

@@ -133,7 +133,7 @@ class SolverStatus:
     """The solver's heartbeat: how many readings it has taken, and when it said so."""
 
     def __init__(self, port: int) -> None:
-        self._latest: tuple[float, float] | None = None
+        self._heard: list[tuple[float, float]] = []
         self._client = bare.client(port, "bench-status")
         self._client.on_message = self._arrived
         self._client.subscribe("flexfeeder/service/solver-ieee123/status", qos=0)
@@ -141,10 +141,9 @@ class SolverStatus:
 
     def taken(self) -> tuple[float, float]:
         """Epoch seconds of the next heartbeat, and the readings taken until then."""
-        self._latest = None
-        wait_until(lambda: self._latest is not None, "the solver's heartbeat")
-        assert self._latest is not None
-        return self._latest
+        self._heard.clear()
+        wait_until(lambda: bool(self._heard), "the solver's heartbeat")
+        return self._heard[-1]
 
     def close(self) -> None:
         self._client.disconnect()
@@ -156,7 +155,7 @@ class SolverStatus:
         status = orjson.loads(message.payload)
         figures = status["figures"]
         readings = figures.get("readings_accepted", 0.0) + figures.get("readings_stale", 0.0)
-        self._latest = (datetime.fromisoformat(status["at"]).timestamp(), readings)
+        self._heard.append((datetime.fromisoformat(status["at"]).timestamp(), readings))
 
 
 @contextmanager

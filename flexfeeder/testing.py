@@ -41,13 +41,15 @@ def wait_until(
     """Wait for a fact, and for no longer than it takes.
 
     ``timeout_s`` is when there is no hope left: far more than is needed, since a busy machine may
-    let anybody wait for seconds.
+    let anybody wait for seconds. It is looked for every ``every_s``, and more often at first, since
+    most of what is waited for is there at once.
 
     Raises:
         TimeoutError: when it has not come true in time; the message describes it.
 
     """
     deadline = time.monotonic() + timeout_s
+    pause_s = every_s / 16
     while True:
         # Read first: whoever is held up between the two looks once more.
         is_late = time.monotonic() > deadline
@@ -55,7 +57,8 @@ def wait_until(
             return
         if is_late:
             raise TimeoutError(f"not within {timeout_s:g} s: {description}")
-        time.sleep(every_s)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, every_s)
 
 
 @dataclass(frozen=True, slots=True)

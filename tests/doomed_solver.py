@@ -44,5 +44,5 @@ def _meet(name: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         watchdog.Watchdog.__init__.__defaults__ = (float(sys.argv[1]),)
-    solver.Engine = Doomed  # type: ignore[misc]
+    solver.Engine = Doomed  # type: ignore[attr-defined]  # where it makes its engine
     sys.exit(solver.main())

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import uuid
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -75,7 +76,7 @@ class SecuredBroker:
         with self.log.open("wb") as log:
             self._process = subprocess.Popen([MOSQUITTO, "-c", self._config], stderr=log)
         for port in (self.outside, self.inside):
-            wait_until(lambda port=port: ports.is_open("127.0.0.1", port), "the broker listens")
+            wait_until(partial(ports.is_open, "127.0.0.1", port), "the broker listens")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -154,7 +155,7 @@ class Person:
     def connect(self) -> None:
         """Say CONNECT."""
         if self._is_v5:
-            properties = Properties(PacketTypes.CONNECT)
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = 3600 if self._remembered else 0
             self._client.connect(
                 "127.0.0.1",

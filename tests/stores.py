@@ -125,6 +125,10 @@ class Way:
             thread.join()
         self._listener.close()
 
+    def has_failed(self) -> bool:
+        """Whether what was to be lost or late has been."""
+        return self.fault is None
+
     def deliver_late(self) -> None:
         """What was held back reaches the store now."""
         for request in self.late:

@@ -134,12 +134,10 @@ class Waiting:
                 yield job.request
 
     def find(self, feeder: str, request_id: str | None) -> Job | None:
-        """The one that is remembered under a request id, and waits for the solver or has somebody
-        who waits for it.
-        """
+        """The one that is remembered under a request id, and waits for the solver or the store."""
         jobs = self._jobs.get(feeder, [])
         unknown = self._unknown.get(feeder)
-        if unknown is not None and unknown.request is not None:
+        if unknown is not None:
             jobs = [*jobs, unknown]
         return next((j for j in jobs if j.decided and j.decided.request_id == request_id), None)
 

@@ -20,7 +20,7 @@ from chaos.ending import ending
 from chaos.faults import Fault
 from chaos.figures import Figures
 from chaos.history import Answer, Happened, History
-from chaos.injector import Injector
+from chaos.injector import Injecting, Injector
 from chaos.observers import MqttObserver, RestObserver
 from chaos.operations import Kind
 from chaos.violations import Violation
@@ -41,7 +41,7 @@ class Campaign:
         self._system = system
         self._rng = rng
         self._started = time.monotonic()
-        self._injector = Injector(system, self._tell)
+        self._injector: Injecting = Injector(system, self._tell)
         self._cast = Cast.of(system, rng, self._now, longest_pause_s)
         self._observers = observers
         self._pool = ThreadPoolExecutor(2)

@@ -15,10 +15,12 @@ class Action(StrEnum):
 
 
 class Step(NamedTuple):
-    """Something is done to a process, so many seconds after the fault began."""
+    """Something is done to a process, so many seconds after the fault began; ``action`` is one of
+    those of the injector that it is for.
+    """
 
     at_s: float
-    action: Action
+    action: StrEnum
     process: str
 
 

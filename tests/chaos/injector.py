@@ -3,17 +3,29 @@
 import signal
 import time
 from collections.abc import Callable
+from enum import StrEnum
+from typing import Protocol
 
 import psutil
 
 from chaos.faults import Action, Fault
 from flexfeeder.testing import System
 
-_SIGNALS = {
+_SIGNALS: dict[StrEnum, signal.Signals] = {
     Action.KILL: signal.SIGKILL,
     Action.PAUSE: signal.SIGSTOP,
     Action.RESUME: signal.SIGCONT,
 }
+
+
+class Injecting(Protocol):
+    """Whatever does harm."""
+
+    def inject(self, fault: Fault) -> tuple[list[str], float]:
+        """Take every step; returns who was killed, and when the last step was taken (monotonic)."""
+
+    def resume(self) -> None:
+        """Let everything that is paused go on."""
 
 
 class Injector:
@@ -39,7 +51,7 @@ class Injector:
         for name in list(self._paused):
             self._do(Action.RESUME, name)
 
-    def _do(self, action: Action, name: str) -> bool:
+    def _do(self, action: StrEnum, name: str) -> bool:
         """Send the signal, if the process is there: it may not have come back yet."""
         process = self._paused.pop(name, None) if action is Action.RESUME else self._found(name)
         if process is None:

@@ -87,7 +87,8 @@ def deployment(secrets: Path, **env: str) -> Iterator[Deployment]:
         "DEPLOY_IMAGE": "flexfeeder:test",
         **env,
     }
-    Project((COMPOSE_FILE,), settings).compose("build", "--quiet", timeout_s=600)
+    # One image for all of ours.
+    Project((COMPOSE_FILE,), settings).compose("build", "--quiet", OURS[0], timeout_s=600)
     with project(COMPOSE_FILE, OFTEN, env=settings) as made:
         yield Deployment(made, secrets, http_port, mqtt_port)
 

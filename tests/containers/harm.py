@@ -30,7 +30,7 @@ class Harm(StrEnum):
     RECONNECT = "reconnect"
 
 
-_DO: dict[Harm, Callable[[Server], None]] = {
+_DO: dict[StrEnum, Callable[[Server], None]] = {
     Harm.RESTART: Server.restart,
     Harm.KILL: Server.kill,
     Harm.START: Server.start,
@@ -40,7 +40,7 @@ _DO: dict[Harm, Callable[[Server], None]] = {
     Harm.RECONNECT: Server.reconnect,
 }
 
-_GONE = {Harm.KILL, Harm.CUT_OFF}
+_GONE: set[StrEnum] = {Harm.KILL, Harm.CUT_OFF}
 
 AWAY_S = 2.0
 """How long a server is away: more than a lease, and more than a timeout of the store."""

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
@@ -129,7 +130,8 @@ def _started(
     # The reaper's image cannot be had everywhere; engine.sweep does the same.
     testcontainers_config.ryuk_disabled = True
     port = ports.free_port()
-    container.ports[f"{port_inside}/tcp"] = (ports.LOOPBACK, port)
+    published: dict[str, Any] = container.ports  # takes an address too
+    published[f"{port_inside}/tcp"] = (ports.LOOPBACK, port)
     container.with_kwargs(network=network, labels=engine.LABELS)
     ready = LogMessageWaitStrategy(says).with_startup_timeout(READY_S).with_poll_interval(LOOK_S)
     with container.waiting_for(ready):

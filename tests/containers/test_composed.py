@@ -15,6 +15,7 @@ import orjson
 import paho.mqtt.client as paho
 import patience
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 from support import results
 
 from containers import deployment, engine
@@ -49,10 +50,9 @@ def generators(http: httpx.Client) -> list[str]:
     return [each["name"] for each in found["generators"]]
 
 
-def kill(deployed: Deployment, service: str) -> None:
+def kill(container: str) -> None:
     """Kill -9 of its first process: unlike `docker kill`, nobody has asked for that."""
-    state = deployment.details(deployed.project.container(service))["State"]
-    os.kill(state["Pid"], signal.SIGKILL)
+    os.kill(deployment.details(container)["State"]["Pid"], signal.SIGKILL)
 
 
 def test_every_call_of_the_documented_table_is_answered(
@@ -103,9 +103,12 @@ def inside(deployed: Deployment, service: str, *command: str) -> str:
 def test_a_container_writes_only_where_it_has_something_to_write(
     deployed: Deployment, service: str
 ) -> None:
-    for folder in ("/", "/usr/local", "/etc", "/run"):
-        with pytest.raises(engine.EngineError, match=r"Read-only file system|Permission denied"):
-            inside(deployed, service, "sh", "-c", f"echo x > {folder}/x")
+    folders = ("/", "/usr/local", "/etc", "/run")
+    write = f'for folder in {" ".join(folders)}; do (echo x > "$folder/x") 2>&1; done; true'
+    problems = inside(deployed, service, "sh", "-c", write).splitlines()
+    assert len(problems) == len(folders)
+    for problem in problems:
+        assert problem.endswith(("Read-only file system", "Permission denied"))
     inside(deployed, service, "sh", "-c", "echo x > /tmp/x && rm /tmp/x")
 
 
@@ -139,9 +142,11 @@ def test_no_secret_is_in_an_image_an_environment_or_a_log(
 
 
 def test_there_is_no_tool_to_build_with_in_the_image() -> None:
-    for tool in ("pip", "pip3", "gcc", "make", "git", "curl"):
-        look = ("run", "--rm", "--network", "none", "--entrypoint", "sh", "flexfeeder:test", "-c")
-        assert engine.docker(*look, f"command -v {tool} || echo none").strip() == "none"
+    look = "for tool in pip pip3 gcc make git curl sh; do command -v $tool || echo none; done"
+    run = ("run", "--rm", "--network", "none", "--entrypoint", "sh", "flexfeeder:test", "-c")
+    *found, shell = engine.docker(*run, look).split()
+    assert found == ["none"] * 6
+    assert shell.endswith("/sh"), "what is there is found"
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -149,12 +154,13 @@ def test_a_service_that_is_killed_comes_back_with_what_was_accepted(
     deployed: Deployment, http: httpx.Client, service: str
 ) -> None:
     name = results(http.post("/add_generator", json=GENERATOR))["generator_name"]
-    before = deployment.details(deployed.project.container(service))["RestartCount"]
-    kill(deployed, service)
+    container = deployed.project.container(service)
+    before = deployment.details(container)["RestartCount"]
+    kill(container)
 
     def is_back() -> bool:
-        found = deployment.details(deployed.project.container(service))
-        return found["RestartCount"] > before and found["State"]["Running"]
+        found = deployment.details(container)
+        return bool(found["RestartCount"] > before and found["State"]["Running"])
 
     wait_until(is_back, f"{service} is started again", every_s=0.1)
     wait_until(deployed.is_ready, "the system is ready", every_s=0.1)
@@ -195,7 +201,7 @@ class TestMeter:
         def counts() -> bool:
             # A solver that comes back to the broker misses what is said meanwhile.
             assert self._publishes(deployed, meter, {other: 44.0, meter["topic"]: 33.0})
-            return demands()["Load_48"] == (33.0, "meter")
+            return bool(demands()["Load_48"] == (33.0, "meter"))
 
         wait_until(counts, "its reading counts", every_s=0.2)
         assert demands()["Load_47"][1] == "nominal"
@@ -211,7 +217,7 @@ class TestMeter:
     ) -> bool:
         """Connect as a meter does, and publish; False where the broker does not let it in."""
         client = paho.Client(
-            paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv311, reconnect_on_failure=False
+            CallbackAPIVersion.VERSION2, protocol=paho.MQTTv311, reconnect_on_failure=False
         )
         answers: list[bool] = []
         client.on_connect = lambda _client, _data, _flags, reason, _properties: answers.append(

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import httpx
@@ -156,8 +157,12 @@ def test_nothing_accepted_is_lost_and_nothing_refused_is_done(full: Full) -> Non
     given_up = [full.until_refused(full.add_device), full.until_refused(full.register)]
     device = full.until_refused(full.add_device)
     full.make_room()
+
+    def is_accepted(ask: Callable[[str], httpx.Response], name: str) -> bool:
+        return ask(name).status_code == 200
+
     for name, ask in ((device, full.add_device), ("program", full.register)):
-        wait_until(lambda n=name, a=ask: a(n).status_code == 200, f"{name} is accepted")
+        wait_until(partial(is_accepted, ask, name), f"{name} is accepted")
     wait_until(full.running.is_ready, "the system heals by itself")
     assert pids(full.running) == services, "no service ends of it"
 
@@ -180,7 +185,7 @@ def test_readings_and_states_go_on(full: Full) -> None:
         def is_shown() -> bool:
             reading = orjson.dumps({"kw": 12.5})
             meter.publish(f"flexfeeder/{FEEDER}/meter/1/Load_1", reading)
-            return loads(full.state())["1", "Load_1"]["demand_kw"] == 12.5
+            return bool(loads(full.state())["1", "Load_1"]["demand_kw"] == 12.5)
 
         wait_until(is_shown, "the reading is in the state", every_s=0.1)
     assert full.state()["version"] > version

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -171,10 +172,14 @@ def test_what_a_gateway_asks_whose_clock_is_ahead_is_carried_out(gateway: Clocke
 
 def test_states_go_on_and_versions_never_fall(solver: Clocked, meter: MqttClient) -> None:
     meter.subscribe(STATE)
+
+    def has_heard(number: int) -> bool:
+        return len(meter.on(STATE)) >= number
+
     for offset in (AHEAD, BEHIND, RIGHT):
         solver.jump(offset)
         seen = len(meter.on(STATE))
-        wait_until(lambda n=seen: len(meter.on(STATE)) >= n + 2, f"two states more at {offset}")
+        wait_until(partial(has_heard, seen + 2), f"two states more at {offset}")
     versions = [orjson.loads(message.payload)["version"] for message in meter.on(STATE)]
     assert versions == sorted(versions)
     wait_until(solver.running.is_ready, "everybody is there")

@@ -503,7 +503,7 @@ class TestMeters:
                 ]
                 if min(len(each) for each in said) < 2:
                     return math.inf
-                return sum(orjson.loads(each[-1])["kw"] for each in said)
+                return float(sum(orjson.loads(each[-1])["kw"] for each in said))
 
             def obey() -> bool:
                 """Its setpoints are renewed when they move by more than half a percent."""

@@ -398,8 +398,8 @@ class TestFolderThatCannotBeWritten:
             assert folder.post("/execute_dfp", dfp_name="evening")["total_shed_kw"] > 5.0
             assert path.read_text(encoding="utf-8") == "in the way"
             path.unlink()
-            for kw in ("5.5", "5", "6", "7"):
-                folder.wait_for(MANAGEMENT_LOG, f"pinned to {kw} kW")
+            for pinned in ("5.5", "5", "6", "7"):
+                folder.wait_for(MANAGEMENT_LOG, f"pinned to {pinned} kW")
             for word in ("registered", "subscribed", "executed"):
                 folder.wait_for(PROGRAM_LOG, "evening", word)
             folder.wait_for(REGISTRY, "evening")

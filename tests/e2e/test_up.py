@@ -50,24 +50,33 @@ def started() -> Iterator[System]:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[System]:
-    """One whose children are killed in turn: each comes back before the next test."""
-    with system(feeders_dir=FEEDERS) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def annoyed() -> Iterator[System]:
-    """One to which messages come that nobody can read."""
-    with system(feeders_dir=FEEDERS) as running:
+    """One whose log is for machines, and whose children are killed in turn: each comes back before
+    the next test.
+    """
+    with system(feeders_dir=FEEDERS, env={"FLEXFEEDER_LOG_FORMAT": "json"}) as running:
         yield running
 
 
 @pytest.fixture(scope="module", params=BROKERS)
-def talking(request: pytest.FixtureRequest) -> Iterator[System]:
+def talking(request: pytest.FixtureRequest, shared: System) -> Iterator[System]:
     """One on either broker, whose log is for machines and whose gateways end."""
+    if request.param == "embedded":
+        yield shared
+        return
     env = {"FLEXFEEDER_LOG_FORMAT": "json"}
-    on_mosquitto = request.param == "mosquitto"
-    with system(on_mosquitto=on_mosquitto, feeders_dir=FEEDERS, env=env) as running:
+    with system(on_mosquitto=True, feeders_dir=FEEDERS, env=env) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[System]:
+    """One that hears devices at another address, where the environment names a proxy that is
+    dead.
+    """
+    proxy = f"http://127.0.0.1:{ports.free_port()}"
+    env = {"http_proxy": proxy, "HTTP_PROXY": proxy, "no_proxy": "", "NO_PROXY": ""}
+    listen = {"FLEXFEEDER_MQTT_LISTEN": "127.0.0.2"}
+    with system(feeders_dir=FEEDERS, env=env | listen) as running:
         yield running
 
 
@@ -267,28 +276,21 @@ class TestStart:
         assert "FLEXFEEDER_MQTT_CA: " in ended.stderr
         assert "Traceback" not in ended.stderr
 
-    def test_a_proxy_that_is_dead_is_not_asked(self) -> None:
-        proxy = f"http://127.0.0.1:{ports.free_port()}"
-        env = {"http_proxy": proxy, "HTTP_PROXY": proxy, "no_proxy": "", "NO_PROXY": ""}
-        with system(feeders_dir=FEEDERS, env=env) as running:
-            address = f"http=http://127.0.0.1:{running.http_port}/docs"
-            wait_until(lambda: address in log_of(running), "it says that it is ready")
+    def test_a_proxy_that_is_dead_is_not_asked(self, elsewhere: System) -> None:
+        address = f"http=http://127.0.0.1:{elsewhere.http_port}/docs"
+        wait_until(lambda: address in log_of(elsewhere), "it says that it is ready")
 
-    def test_devices_may_be_heard_at_another_address(self) -> None:
-        env = {"FLEXFEEDER_MQTT_LISTEN": "127.0.0.2"}
-        with (
-            system(feeders_dir=FEEDERS, env=env) as running,
-            MqttClient(running.mqtt_port, protocol="3.1.1", host="127.0.0.2") as meter,
-        ):
+    def test_devices_may_be_heard_at_another_address(self, elsewhere: System) -> None:
+        with MqttClient(elsewhere.mqtt_port, protocol="3.1.1", host="127.0.0.2") as meter:
             meter.publish(f"{METER}/1/Load_1", b'{"kw": 7.0}')
 
             def demand_kw() -> float:
-                state: State = results(patience.get(f"{running.url}/get_state"))
+                state: State = results(patience.get(f"{elsewhere.url}/get_state"))
                 return float(loads(state)["1", "Load_1"]["demand_kw"])
 
             wait_until(lambda: demand_kw() == 7.0, "the reading is taken")
-            assert not ports.is_open("127.0.0.1", running.mqtt_port)
-            wait_until(lambda: "mqtt=127.0.0.2:" in log_of(running), "it says where it listens")
+            assert not ports.is_open("127.0.0.1", elsewhere.mqtt_port)
+            wait_until(lambda: "mqtt=127.0.0.2:" in log_of(elsewhere), "it says where it listens")
 
     def test_devices_of_other_machines_need_the_password(self) -> None:
         password = 'a "quoted" secret'
@@ -331,6 +333,25 @@ class TestStart:
             assert answer.status_code == 404
 
 
+class TestJunk:
+    @pytest.mark.parametrize(
+        "topic", ["service/somebody/status", "nowhere/topology", "ieee123/topology"]
+    )
+    def test_what_cannot_be_read_stops_nothing(self, shared: System, topic: str) -> None:
+        """Anyone on the bus may send it, and whoever listens gets it."""
+        before, said_before = pids(shared), len(log_of(shared))
+        with MqttClient(shared.mqtt_port, protocol="3.1.1") as client:
+            for payload in (b"\x00\xff", b"{", b"[]", b"null", b'"x"', b"{}", b"3", b"[" * 10_000):
+                client.publish(f"flexfeeder/{topic}", payload)
+                for path in ("/readyz", "/feeders", "/neighbourhoods"):
+                    results(patience.get(f"{shared.url}{path}"))
+        with patience.client(shared.url) as http:
+            results(http.post("/run_simulation"))
+        assert shared.process.poll() is None
+        assert pids(shared) == before
+        assert "Traceback" not in log_of(shared)[said_before:]
+
+
 class TestStop:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
     def test_a_signal_stops_everything_in_order(self, number: signal.Signals) -> None:
@@ -361,30 +382,22 @@ class TestStop:
         with up_again(started.data_dir) as url:
             assert results(patience.get(f"{url}/get_state"))["version"] > before
 
-    def test_nothing_outlives_a_killed_up(self, started: System) -> None:
-        everything = processes_of(started)
-        recorded = set(pids(started).values())
-        assert recorded <= everything
-        started.process.kill()
-        wait_until_gone(started, everything)
-
-    def test_after_a_kill_it_can_be_started_again_in_the_same_folder(self, started: System) -> None:
-        everything = processes_of(started)
-        started.process.kill()
-        wait_until_gone(started, everything)
-        with up_again(started.data_dir) as url:
-            assert results(patience.get(f"{url}/get_state"))["converged"]
-
-    def test_what_a_killed_up_has_recorded_is_gone_when_it_is_started_again(self) -> None:
-        """Without meters this time: nobody writes over the number of theirs."""
+    def test_nothing_outlives_a_killed_up_and_it_can_be_started_again_in_the_same_folder(
+        self,
+    ) -> None:
+        """What it has recorded is gone then: without meters this time, nobody writes over the
+        number of theirs.
+        """
         with system(meters=True, feeders_dir=FEEDERS) as running:
             everything = processes_of(running)
+            assert set(pids(running).values()) <= everything
             running.process.kill()
             wait_until_gone(running, everything)
             assert set(pids(running)) == CHILDREN | {"meters", "up"}
-            with up_again(running.data_dir):
+            with up_again(running.data_dir) as url:
                 assert set(pids(running)) == CHILDREN | {"up"}
                 assert not everything & set(pids(running).values())
+                assert results(patience.get(f"{url}/get_state"))["converged"]
 
     def test_a_guardian_that_is_killed_meanwhile_does_not_spoil_the_end(
         self, started: System
@@ -410,10 +423,12 @@ class TestGatewayEnds:
     def test_one_that_is_asked_to_stop_says_so(self, talking: System) -> None:
         """To uvicorn itself a signal is something to die of."""
         wait_until(talking.is_ready, "ready before")
+        said_before = len(log_of(talking))
         os.kill(talking.pid("gateway"), signal.SIGTERM)
 
         def said() -> list[tuple[str, str]]:
-            whole = [line for line in log_of(talking).splitlines(keepends=True) if "\n" in line]
+            lines = log_of(talking)[said_before:].splitlines(keepends=True)
+            whole = [line for line in lines if line.startswith("{") and line.endswith("\n")]
             entries = [orjson.loads(line) for line in whole]
             return [
                 (entry["event"], entry.get("cause", ""))
@@ -525,15 +540,16 @@ class TestWhatDiesComesBack:
         started.process.kill()
         wait_until_gone(started, everything)
 
-    def test_a_broker_that_refuses_mqtt_3_is_replaced(self, started: System) -> None:
+    def test_a_broker_that_refuses_mqtt_3_is_replaced(self, shared: System) -> None:
         """A property that meets a 3.1.1 subscriber breaks the embedded one, as told in
         docs/decisions/0002.
         """
-        host, port, name = "127.0.0.1", started.mqtt_port, "victim"
-        broken = started.pid("broker")
+        wait_until(shared.is_ready, "ready before")
+        host, port, name = "127.0.0.1", shared.mqtt_port, "victim"
+        broken = shared.pid("broker")
         with (
             MqttClient(port, protocol="3.1.1", client_id=name) as victim,
-            MqttClient(started.mqtt5_port, protocol="5") as client,
+            MqttClient(shared.mqtt5_port, protocol="5") as client,
         ):
             victim.subscribe("elsewhere")
             client.publish("elsewhere", b"", user_property=("a", "b"))
@@ -541,12 +557,12 @@ class TestWhatDiesComesBack:
         wait_until(lambda: not answers_connect(host, port, name), "the listener hangs up")
 
         def is_replaced() -> bool:
-            return pids(started).get("broker", broken) != broken and answers_connect(
+            return pids(shared).get("broker", broken) != broken and answers_connect(
                 host, port, name
             )
 
         wait_until(is_replaced, "there is another broker")
-        wait_until(started.is_ready, "ready again")
+        wait_until(shared.is_ready, "ready again")
         with MqttClient(port, protocol="3.1.1") as meter:
             state_topic = f"flexfeeder/{FEEDER}/state"
             meter.subscribe(state_topic)
@@ -578,25 +594,6 @@ class TestSolverStops:
         wait_until(shared.is_ready, "ready again")
         # After five seconds its own watchdog takes it for one that hangs.
         assert shared.pid("solver") == solver or "Timeout (0:00:05)!" in log_of(shared)[said:]
-
-
-class TestJunk:
-    @pytest.mark.parametrize(
-        "topic", ["service/somebody/status", "nowhere/topology", "ieee123/topology"]
-    )
-    def test_what_cannot_be_read_stops_nothing(self, annoyed: System, topic: str) -> None:
-        """Anyone on the bus may send it, and whoever listens gets it."""
-        before = pids(annoyed)
-        with MqttClient(annoyed.mqtt_port, protocol="3.1.1") as client:
-            for payload in (b"\x00\xff", b"{", b"[]", b"null", b'"x"', b"{}", b"3", b"[" * 10_000):
-                client.publish(f"flexfeeder/{topic}", payload)
-                for path in ("/readyz", "/feeders", "/neighbourhoods"):
-                    results(patience.get(f"{annoyed.url}{path}"))
-        with patience.client(annoyed.url) as http:
-            results(http.post("/run_simulation"))
-        assert annoyed.process.poll() is None
-        assert pids(annoyed) == before
-        assert "Traceback" not in annoyed.log.read_text(encoding="utf-8")
 
 
 class TestMeters:

@@ -9,8 +9,8 @@ from fuzz.addresses import topics_below
 from fuzz.payloads import Payload, encoded, payloads
 from services.bus import Message
 
-EXAMPLES = {message.model: message.example for message in MESSAGES}
-"""A valid message of each kind."""
+EXAMPLES: dict[Any, dict[str, Any]] = {message.model: message.example for message in MESSAGES}
+"""A valid message of each kind, by its model."""
 
 
 def messages(*valid: Any, among: st.SearchStrategy[str]) -> st.SearchStrategy[Message]:

@@ -39,18 +39,18 @@ class Place(NamedTuple):
     """Where a value stands: in a list, or in a pair of an object."""
 
     inner: list[Any]
-    index: int
+    at: int
 
     @property
     def value(self) -> Any:
-        each = self.inner[self.index]
+        each = self.inner[self.at]
         return each[1] if isinstance(self.inner, Pairs) else each
 
     @value.setter
     def value(self, value: Any) -> None:
         if isinstance(self.inner, Pairs):
-            value = [self.inner[self.index][0], value]
-        self.inner[self.index] = value
+            value = [self.inner[self.at][0], value]
+        self.inner[self.at] = value
 
 
 DEPTHS = (1, 2, 60, 199, 201, 300, 10_000)
@@ -194,11 +194,11 @@ def _put(place: Place, value: Any) -> None:
 
 
 def _drop(place: Place) -> None:
-    del place.inner[place.index]
+    del place.inner[place.at]
 
 
 def _repeat(place: Place) -> None:
-    place.inner.append(place.inner[place.index])
+    place.inner.append(place.inner[place.at])
 
 
 def _deepen(place: Place) -> None:
@@ -207,13 +207,13 @@ def _deepen(place: Place) -> None:
 
 def _rename(place: Place) -> None:
     if isinstance(place.inner, Pairs):
-        place.inner[place.index][0] += "_"
+        place.inner[place.at][0] += "_"
 
 
 def _misname(place: Place) -> None:
     """Under the name of the one before it."""
     if isinstance(place.inner, Pairs):
-        place.inner[place.index][0] = place.inner[place.index - 1][0]
+        place.inner[place.at][0] = place.inner[place.at - 1][0]
 
 
 _WAYS: tuple[Callable[[Place], None], ...] = (
@@ -245,7 +245,7 @@ def _any_twice(draw: Draw, place: Place, _others: Sequence[Place]) -> None:
 def _any_name(draw: Draw, place: Place, others: Sequence[Place]) -> None:
     inner, index = place
     if isinstance(inner, Pairs):
-        names = [other.inner[other.index][0] for other in others if isinstance(other.inner, Pairs)]
+        names = [other.inner[other.at][0] for other in others if isinstance(other.inner, Pairs)]
         inner[index][0] = draw(st.text(max_size=8) | st.sampled_from(names))
 
 

@@ -1,10 +1,11 @@
 """Messages that somebody may publish below ``flexfeeder/``, and what they leave behind."""
 
 import unicodedata
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from fuzz.addresses import topics_below
@@ -60,10 +61,11 @@ def _sent(topic: st.SearchStrategy[str], *valid: Any) -> st.SearchStrategy[tuple
 def _commands() -> list[st.SearchStrategy[tuple[str, Payload]]]:
     """Each command as it may be, and gone wrong; with an answer wanted."""
     found = []
-    for commands, topic_of in (
+    kinds: tuple[tuple[Mapping[str, TypeAdapter[Any]], Callable[[str], str]], ...] = (
         (SOLVER_COMMANDS, lambda name: topics.command(FEEDER, name)),
         (MANAGER_COMMANDS, topics.dfp_command),
-    ):
+    )
+    for commands, topic_of in kinds:
         for name, adapter in commands.items():
             plain = {**EXAMPLES[adapter._type], "reply_to": REPLIES}
             del plain["request_id"]

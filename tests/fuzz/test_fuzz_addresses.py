@@ -3,7 +3,6 @@
 import hashlib
 import string
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -166,7 +165,7 @@ class TestHeads:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of feeders, one of which has an OpenDSS file."""
     root = tmp_path_factory.mktemp("feeders")
     (root / "mine").mkdir()

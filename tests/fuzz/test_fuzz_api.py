@@ -4,6 +4,7 @@ earlier one was answered, as its OpenAPI document says, or not quite.
 
 import uuid
 from contextlib import suppress
+from typing import Any
 
 import patience
 import schemathesis
@@ -28,7 +29,9 @@ _LOG = structlog.get_logger()
 _STREAMS = Streams(_LOG)
 _APP = create_app(Bridge(BrokerAddress("127.0.0.1", 1), "ieee123", _STREAMS, _LOG), _STREAMS, _LOG)
 SCHEMA = schemathesis.openapi.from_dict(linked(_APP.openapi()))
-NOT_HELD = [check for check in CHECKS.get_all() if check.__name__ == "positive_data_acceptance"]
+NOT_HELD: list[Any] = [
+    check for check in CHECKS.get_all() if check.__name__ == "positive_data_acceptance"
+]
 """What is well-formed may still be refused: a bus that is not there, a name that is taken."""
 
 FOR_NOW = {503, 504}
@@ -45,16 +48,16 @@ def test_no_sequence_of_requests_is_answered_otherwise_than_documented(served: S
         def setup(self) -> None:
             self.own = uuid.uuid4().hex
 
-        def before_call(self, case: schemathesis.Case) -> None:
+        def before_call(self, case: schemathesis.Case[Any]) -> None:
             key = case.headers.get(HEADER)
             if isinstance(key, str) and 0 < len(key) <= LONGEST_KEY - len(self.own):
                 case.headers[HEADER] = self.own + key
 
-        def get_call_kwargs(self, case: schemathesis.Case) -> dict[str, object]:
+        def get_call_kwargs(self, case: schemathesis.Case[Any]) -> dict[str, Any]:
             return {"base_url": served.url}
 
         def validate_response(
-            self, response: schemathesis.Response, case: schemathesis.Case, **_kwargs: object
+            self, response: schemathesis.Response, case: schemathesis.Case[Any], **_kwargs: object
         ) -> None:
             answers = [response]
 

@@ -23,9 +23,9 @@ from services.gateway.writes import WRITES
 
 pytestmark = patient
 
-COMMANDS = {**SOLVER_COMMANDS, **MANAGER_COMMANDS}
+COMMANDS: dict[str, TypeAdapter[Any]] = {**SOLVER_COMMANDS, **MANAGER_COMMANDS}
 
-EXAMPLES = {message.model: message.example for message in MESSAGES}
+EXAMPLES: dict[Any, dict[str, Any]] = {message.model: message.example for message in MESSAGES}
 
 
 class Decoder(NamedTuple):
@@ -39,7 +39,7 @@ class Decoder(NamedTuple):
 def _commands() -> Iterator[tuple[str, Decoder]]:
     for name, adapter in COMMANDS.items():
 
-        def read(payload: bytes, name: str = name) -> BaseModel:
+        def read(payload: bytes, name: str = name) -> Any:
             return requests.decode(topics.command("ieee123", name), payload, COMMANDS)
 
         yield f"command {name}", Decoder(read, Refusal, [EXAMPLES[adapter._type]])

@@ -86,32 +86,32 @@ names = st.sampled_from(["Load_1", "LOAD_2_A", "Load_2_b", "Load_9", "a", "b", "
 wires = st.sampled_from([{}, {}, {}, {}, {"phase": "A"}, {"phase": "b"}, {"phases": 2}])
 some_kv = st.sampled_from([None, None, 0.48, 4.16, 0.1, 500.0])
 
+additions: list[st.SearchStrategy[SolverCommand]] = [
+    st.builds(
+        lambda wired, **body: AddDevice(**body, **wired),
+        wires,
+        bus_name=device_buses,
+        device_name=device_names,
+        kw=ratings,
+        kvar=some_powers,
+        pf=st.none() | power_factors,
+    ),
+    st.builds(
+        lambda wired, **body: AddGenerator(**body, **wired),
+        wires,
+        bus_name=at_buses,
+        generator_name=generator_names,
+        kw=ratings,
+        kvar=some_powers,
+        kv=some_kv,
+    ),
+]
 COMMANDS: tuple[st.SearchStrategy[SolverCommand], ...] = (
     st.builds(SetLoad, bus_name=at_buses, load_name=names, new_kw=powers, new_kvar=some_powers),
     st.builds(ReleaseLoad, bus_name=at_buses, load_name=st.none() | names),
     st.builds(SetFactor, bus_name=at_buses, factor=factors),
     st.builds(SetFactor, neighbourhood=st.sampled_from([1, 7, 8]), factor=factors),
-    *[
-        st.builds(
-            lambda wired, **body: AddDevice(**body, **wired),
-            wires,
-            bus_name=device_buses,
-            device_name=device_names,
-            kw=ratings,
-            kvar=some_powers,
-            pf=st.none() | power_factors,
-        ),
-        st.builds(
-            lambda wired, **body: AddGenerator(**body, **wired),
-            wires,
-            bus_name=at_buses,
-            generator_name=generator_names,
-            kw=ratings,
-            kvar=some_powers,
-            kv=some_kv,
-        ),
-    ]
-    * 2,
+    *additions * 2,
     *[st.builds(DisconnectDevice, bus_name=device_buses, device_name=device_names)] * 2,
     st.builds(RemoveGenerator, generator_name=names),
 )
@@ -333,7 +333,11 @@ class DemandMachine(RuleBasedStateMachine):
                 demand.release(element.bus, element.name)
         for number in (1, 7):
             demand.set_neighbourhood_factor(number, 1.0)
-        for each in (*demand.demands(), *demand.generation()):
+        everything: list[DemandInForce | GenerationInForce] = [
+            *demand.demands(),
+            *demand.generation(),
+        ]
+        for each in everything:
             is_generator = isinstance(each, GenerationInForce)
             element = (demand.generator if is_generator else demand.consumer)(each.row)
             expected = element.nominal if element.reading is None else element.reading

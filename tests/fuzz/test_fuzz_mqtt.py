@@ -59,7 +59,7 @@ class Publisher:
 
     @property
     def answers(self) -> list[bytes]:
-        return [message.payload for message in self.device.on(REPLIES)]
+        return [bytes(message.payload) for message in self.device.on(REPLIES)]
 
     def publish(self, sent: Rubbish) -> None:
         properties: dict[str, Any] = {}
@@ -97,7 +97,8 @@ def kept_by_broker(running: System) -> dict[str, bytes]:
             state = topics.state(FEEDER)
             wait_until(lambda: any(not it.retain for it in client.on(state)), "a state of now")
             found.clear()
-            found.update({it.topic: it.payload for it in client.heard if it.retain and it.payload})
+            kept = [it for it in client.heard if it.retain and it.payload]
+            found.update({it.topic: bytes(it.payload) for it in kept})
         return OURS.issubset(found)
 
     wait_until(is_whole, "all that services keep")
@@ -110,7 +111,7 @@ def published(running: System, version: int) -> State:
         client.subscribe(topics.state(FEEDER))
 
         def states() -> list[bytes]:
-            heard = [message.payload for message in client.on(topics.state(FEEDER))]
+            heard = [bytes(message.payload) for message in client.on(topics.state(FEEDER))]
             return [state for state in heard if (version_of(state) or 0) >= version]
 
         wait_until(lambda: bool(states()), f"state {version} is published")

@@ -37,7 +37,8 @@ from services.dfp_manager.programs import FeederPrograms, adjustments
 from services.dfp_manager.registry import Found
 from services.once import Once
 from services.requests import Request
-from services.solver.demand import Demand
+from services.solver.bus_rule import DemandInForce
+from services.solver.demand import Demand, GenerationInForce
 from services.solver.desk import Desk
 from services.solver.elements import NominalLoad
 from services.solver.intake import Intake
@@ -49,7 +50,7 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 LOG = quiet_log()
 CONTEXT = Context({"1": "1", "48": "48"}, NOW)
 
-COMMANDS = {**SOLVER_COMMANDS, **MANAGER_COMMANDS}
+COMMANDS: dict[str, TypeAdapter[Any]] = {**SOLVER_COMMANDS, **MANAGER_COMMANDS}
 
 REPLY: TypeAdapter[Accepted | Refused] = TypeAdapter(Accepted | Refused)
 
@@ -113,7 +114,8 @@ def assert_answered(request: Request[Any], outcome: Any) -> None:
 
 
 def assert_within_reach(demand: Demand) -> None:
-    for each in (*demand.demands(), *demand.generation()):
+    everything: list[DemandInForce | GenerationInForce] = [*demand.demands(), *demand.generation()]
+    for each in everything:
         assert_finite(each)
         assert math.hypot(each.kw, each.kvar) <= FARTHEST
 

@@ -44,6 +44,7 @@ FEEDER = Feeder.load(FEEDERS, "ieee13")
 
 DONE = Done("load 671 at bus 671 pinned to 5 kW", ("671",))
 REFUSED = Refusal(ErrorCode.BUS_NOT_FOUND, "no bus", [Detail(field="bus_name", problem="none")])
+OUTCOMES: tuple[outcomes.Outcome, ...] = (DONE, REFUSED)
 
 
 def decided(command: str, asked: bytes, outcome: outcomes.Outcome, request_id: str | None) -> bytes:
@@ -72,7 +73,7 @@ ENTRIES: tuple[bytes, ...] = (
     entries.encode(Barrier()),
 )
 SEGMENT = entries.encode_segment(
-    [Remembered(f"r{n}", "d" * 32, NOW_S + n, [DONE, REFUSED][n % 2]) for n in range(3)]
+    [Remembered(f"r{n}", "d" * 32, NOW_S + n, OUTCOMES[n % 2]) for n in range(3)]
 )
 
 

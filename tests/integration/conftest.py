@@ -75,11 +75,11 @@ def http(_http: httpx.Client, unharmed: None) -> Iterator[httpx.Client]:
     yield _http
     for (bus_name, load_name), load in loads(results(_http.get("/get_state"))).items():
         if load["source"] == "operator":
-            body = {"bus_name": bus_name, "load_name": load_name}
-            results(_http.post("/release_load", json=body))
+            pinned = {"bus_name": bus_name, "load_name": load_name}
+            results(_http.post("/release_load", json=pinned))
         if load["factor"] != 1.0:
-            body = {"bus_name": bus_name, "factor": 1.0}
-            results(_http.post("/modify_load_household", json=body))
+            nominal = {"bus_name": bus_name, "factor": 1.0}
+            results(_http.post("/modify_load_household", json=nominal))
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,8 @@ What is well-formed may still be refused (a bus that is not there, two fields th
 that alone is not held against it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pytest
 import schemathesis
@@ -30,9 +31,10 @@ _LOG = structlog.get_logger()
 _STREAMS = Streams(_LOG)
 _BRIDGE = Bridge(BrokerAddress("127.0.0.1", 1), "ieee123", _STREAMS, _LOG)
 _APP = create_app(_BRIDGE, _STREAMS, _LOG)
+_DOCUMENTED: Iterable[Any] = schemathesis.openapi.from_dict(_APP.openapi()).get_all_operations()
 OPERATIONS = {
     operation.ok().label: operation.ok()
-    for operation in schemathesis.openapi.from_dict(_APP.openapi()).get_all_operations()
+    for operation in _DOCUMENTED
     if operation.ok().path != "/events"  # a stream has no end to wait for
 }
 CASES = [
@@ -42,7 +44,9 @@ CASES = [
     # Nothing can be malformed where nothing is asked.
     if kind.is_positive or operation.body or operation.query or operation.path_parameters
 ]
-NOT_HELD = [check for check in CHECKS.get_all() if check.__name__ == "positive_data_acceptance"]
+NOT_HELD: list[Any] = [
+    check for check in CHECKS.get_all() if check.__name__ == "positive_data_acceptance"
+]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +68,7 @@ def test_every_answer_is_as_documented(
         derandomize=True,
         suppress_health_check=list(HealthCheck),
     )
-    def holds(case: schemathesis.Case) -> None:
+    def holds(case: schemathesis.Case[Any]) -> None:
         answer = case.call(base_url=served.url, timeout=PATIENCE_S)
         if answer.status_code in SLOW:
             wait_until(served.is_ready, "everybody is there")

@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -314,11 +315,14 @@ class TestDoor:
                 wait_until(lambda: f" as {mark} " in broker.logged(), "its own line is there")
             return broker.logged().partition(f" as {mark} ")[0].count("New client connected")
 
+        def is_hung_up_on(person: Person) -> bool:
+            return person._client.socket() is None
+
         for inside in (False, True):
             person = Person(broker, ATTACKER, protocol=protocol, inside=inside, encrypted=False)
             before = connected()
             person.connect()
-            wait_until(lambda person=person: person._client.socket() is None, "it is hung up on")
+            wait_until(partial(is_hung_up_on, person), "it is hung up on")
             person.leave()
             assert connected() == before + 1, "who counts, and nobody else"
             with Person(broker, ATTACKER, protocol=protocol, inside=inside):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -271,15 +272,17 @@ class TestTwoInOneReactor:
             one.connection.maintain(time.monotonic())
             before = [number_of(service) for service in (one, other)]
             assert before[0] > before[1]
-            poll_until(reactor, lambda: one.births == other.births == 1, "both are connected")
+
+            def are_born(times: int) -> bool:
+                return one.births == other.births == times
+
+            poll_until(reactor, partial(are_born, 1), "both are connected")
             for births in range(2, 8):
                 for service in (one, other):
                     sock = service.connection._socket
                     assert sock is not None
                     sock.shutdown(socket.SHUT_RDWR)
-                poll_until(
-                    reactor, lambda n=births: one.births == other.births == n, "both are back"
-                )
+                poll_until(reactor, partial(are_born, births), "both are back")
                 # Whoever is held up between the two may find the other's turn to have come first.
                 if [number_of(service) for service in (one, other)] == before[::-1]:
                     break
@@ -325,7 +328,7 @@ class TestAfterReconnect:
                 service.serve_until(lambda: bool(client.on(TOPIC)), "it is there")
                 [message] = client.on(TOPIC)
                 assert message.payload == b"newest"
-                assert message.properties.UserProperty == [("version", "7")]
+                assert getattr(message.properties, "UserProperty", None) == [("version", "7")]
 
     def test_the_newest_retained_message_is_the_last_even_if_an_older_is_repeated(self) -> None:
         """What the broker has not acknowledged is sent again on connecting."""
@@ -502,7 +505,8 @@ class TestPublish:
             service.connect()
             service.connection.publish(TOPIC, b"reply", correlation=b"\x00\xff")
             service.serve_until(lambda: bool(client.on(TOPIC)), "it is there")
-            assert client.on(TOPIC)[0].properties.CorrelationData == b"\x00\xff"
+            message = client.on(TOPIC)[0]
+            assert getattr(message.properties, "CorrelationData", None) == b"\x00\xff"
 
 
 @pytest.fixture

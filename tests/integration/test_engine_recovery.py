@@ -16,7 +16,7 @@ import pytest
 from opendssdirect import dss
 from support import FEEDERS
 
-from schemas.equipment import DeviceAddition, GeneratorAddition
+from schemas.equipment import DeviceAddition, GeneratorAddition, Model
 from services.solver.demand import Demand
 from services.solver.doubt import RESTS
 from services.solver.engine import Engine
@@ -58,13 +58,14 @@ class Plant:
                 demand.pin(load.bus, load.name, load.kw * (0.5 + index % 7 / 10), None)
         for name, at, kw in (("a", "47", 12.0), ("b", "76", 20.0), ("c", "60", 8.0)):
             demand.add_device(DeviceAddition(bus_name=at, device_name=name, kw=kw, kvar=kw / 4))
-        for name, at, kv, model in (
+        generators: tuple[tuple[str, str, float | None, Model], ...] = (
             ("direct", "13", None, 1),
             ("behind a step-up", "47", 0.48, 1),
             ("gone", "76", 0.48, 1),
             ("holds its voltage", "60", 0.48, 3),
             ("moves", "35", 0.48, 1),
-        ):
+        )
+        for name, at, kv, model in generators:
             demand.add_generator(
                 GeneratorAddition(
                     bus_name=at,

@@ -22,10 +22,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from gateway_peers import Gateway
 from patience import PATIENCE_S
 from starlette.routing import Route
 from support import assert_refused, quiet_log
-from test_gateway_peers import Gateway
 
 from flexfeeder import authority, ports
 from flexfeeder.testing import wait_until

@@ -13,9 +13,9 @@ from typing import NamedTuple, Self
 import httpx
 import orjson
 import pytest
+from gateway_peers import FEEDER, OTHER, Gateway, Json, Scene, playing, state
 from patience import PATIENCE_S
 from support import assert_refused, results
-from test_gateway_peers import FEEDER, OTHER, Gateway, Json, Scene, playing, state
 
 from flexfeeder import ports
 from flexfeeder.testing import wait_until

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from gateway_peers import FEEDER, OTHER, Gateway, Json, Manager, Scene, Solver
 from support import Broker, results
-from test_gateway_peers import FEEDER, OTHER, Gateway, Json, Manager, Scene, Solver
 
 from flexfeeder.testing import wait_until
 

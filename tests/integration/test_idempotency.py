@@ -17,10 +17,10 @@ import httpx
 import orjson
 import pytest
 import structlog
+from gateway_peers import FEEDER as ALPHA
+from gateway_peers import Gateway, Json, Peer, Scene, playing
+from gateway_writes import TO_MANAGER, TO_SOLVER
 from support import FEEDER, assert_error, assert_refused, bus, mqtt, results
-from test_gateway_peers import FEEDER as ALPHA
-from test_gateway_peers import Gateway, Json, Peer, Scene, playing
-from test_gateway_rest import TO_MANAGER, TO_SOLVER
 
 from flexfeeder.testing import System, wait_until
 from schemas.errors import ErrorCode, Refusal

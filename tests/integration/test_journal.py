@@ -1,7 +1,7 @@
 """The journal on a real store: one owner at a time, and no write done twice or by surprise."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,8 @@ from services.solver.journal import (
 
 FEEDER = "ieee123"
 BARRIER = entries.encode(Barrier())
+
+Call = Callable[[], object]
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +121,12 @@ class TestLease:
         self, journal: Journal, other: Journal, store: Store
     ) -> None:
         """Within its second, whether it is new, was renewed, or came with a write."""
-        for say in (lambda: None, lambda: journal.renew("0-0"), lambda: journal.append([entry(1)])):
+        ways: tuple[Call, ...] = (
+            lambda: None,
+            lambda: journal.renew("0-0"),
+            lambda: journal.append([entry(1)]),
+        )
+        for say in ways:
             say()
             with store.client() as client:
                 left_ms = client.pttl("flexfeeder:ieee123:owner")  # -1: it would stay for good
@@ -136,14 +143,15 @@ class TestLease:
         self, journal: Journal, other: Journal
     ) -> None:
         succeed(other)
-        for write in (
+        writes: tuple[Call, ...] = (
             lambda: journal.append([entry(1)]),
             lambda: journal.renew("1-0"),
             lambda: journal.save(b"{}", "1-0", None),
             lambda: journal.begin_trial("1-1"),
             lambda: journal.void(entry(1)),
             journal.reclaim,
-        ):
+        )
+        for write in writes:
             with pytest.raises(LeaseLost):
                 write()
         assert ids(other) == []
@@ -391,11 +399,12 @@ class TestStoreAway:
         journal.append([entry(1)])
         with store.client() as client:
             client.flushall()
-        for write in (
+        writes: tuple[Call, ...] = (
             lambda: journal.append([entry(2)]),
             lambda: journal.renew("1-1"),
             lambda: journal.save(b"{}", "1-1", None),
-        ):
+        )
+        for write in writes:
             with pytest.raises(Forgotten):
                 write()
         journal.reclaim()

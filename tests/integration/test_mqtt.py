@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -336,8 +337,12 @@ class TestWhatIsRetained:
         """The first that comes is the retained one."""
         caller.subscribe(STATE)
         caller.subscribe(SOLVER_STATUS)
+
+        def comes_again(topic: str) -> bool:
+            return len(caller.on(topic)) >= 2
+
         for topic in (STATE, SOLVER_STATUS):
-            wait_until(lambda t=topic: len(caller.on(t)) >= 2, topic)
+            wait_until(partial(comes_again, topic), topic)
         versions = [orjson.loads(message.payload)["version"] for message in caller.on(STATE)]
         assert versions == sorted(versions)
         assert figure(caller, "solves") > 0
@@ -359,7 +364,7 @@ DEEP = b"[" * 10_000 + b"]" * 10_000
 JUNK = bytes(range(256)) * 4
 HUGE = b" " * 2_000_000
 
-BAD_COMMANDS = {
+BAD_COMMANDS: dict[str, tuple[str, Any, str, str | None]] = {
     "no JSON": ("set_load", b"{", "not_json", None),
     "binary": ("set_load", JUNK, "not_json", None),
     "ten thousand levels": ("set_load", b'{"bus_name": ' + DEEP + b"}", "not_json", None),
@@ -648,11 +653,12 @@ class TestBadReadings:
             meter.publish(f"{METER}/1/Load_1", reading(1.0, ahead))
             meter.publish(f"{METER}/9999/x", reading(1.0))
             meter.publish(f"{METER}/1/x", reading(1.0))
+
+            def is_counted(reason: str) -> bool:
+                return figure(watcher, f"readings_{reason}") == before[reason] + 1
+
             for reason in reasons:
-                wait_until(
-                    lambda r=reason: figure(watcher, f"readings_{r}") == before[r] + 1,
-                    f"one more counted as {reason}",
-                )
+                wait_until(partial(is_counted, reason), f"one more counted as {reason}")
 
 
 FORGED = {

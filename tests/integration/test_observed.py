@@ -340,7 +340,7 @@ class TestOneRequest:
 def _held_kw(running: Running) -> float:
     """What the newest state says that is held back."""
     state = results(running.http.get("/get_state"))
-    return sum(load["demand_kw"] - load["set_kw"] for load in loads(state).values())
+    return float(sum(load["demand_kw"] - load["set_kw"] for load in loads(state).values()))
 
 
 class TestFigures:
@@ -404,7 +404,7 @@ class TestFigures:
         figure = running.solver.figure
 
         def is_told() -> bool:
-            return figure("flexfeeder_solver_version") == state["version"]
+            return bool(figure("flexfeeder_solver_version") == state["version"])
 
         wait_until(is_told, "this state is told")
         power, profile = state["power_summary"], state["voltage_profile"]

@@ -19,6 +19,7 @@ from schemas.programs import Adjustments
 from schemas.readings import Reading
 from services.bus import Message
 from services.once import Once
+from services.outcomes import Done
 from services.solver import entries, recovery
 from services.solver.desk import Decision, Desk
 from services.solver.engine import Engine
@@ -258,12 +259,14 @@ class TestWhatCannotBeRead:
             "set_factor",
             b'{"bus_name":"999","factor":2.0}',
             NOW_S,
-            entries.Done("factor of bus 999 set to 2", ("999",)),
+            Done("factor of bus 999 set to 2", ("999",)),
         )
         life.journal.append([entries.encode(gone), entries.encode(Barrier())])
         life.take("set_factor", {"bus_name": "671", "factor": 2.0})
         life.end()
         again = Life(store, name)
         assert [p for p in again.recovered.problems if "999" in p]
-        assert again.twin.demand.find("671", "Load_671").factor == 2.0  # type: ignore[union-attr]
+        found = again.twin.demand.find("671", "Load_671")
+        assert found is not None
+        assert found.factor == 2.0
         again.end()

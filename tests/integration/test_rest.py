@@ -27,9 +27,9 @@ LOAD_5 = ("5", "Load_5")  # 20 kW, 10 kvar, constant current
 LOAD_6 = ("6", "Load_6")  # 40 kW, 20 kvar, constant impedance
 NEIGHBOURHOOD_1 = {"1", "2", "3", "4", "5", "6"}
 
-PIN_1 = {"bus_name": "1", "load_name": "Load_1", "new_kw": 5.0, "new_kvar": 1.0}
+PIN_1: dict[str, Any] = {"bus_name": "1", "load_name": "Load_1", "new_kw": 5.0, "new_kvar": 1.0}
 
-WRITES = {
+WRITES: dict[str, dict[str, Any]] = {
     "/run_simulation": {},
     "/modify_load_neighbourhood": {"neighbourhood": 1, "factor": 0.8},
     "/modify_load_household": PIN_1,

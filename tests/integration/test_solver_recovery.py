@@ -92,7 +92,7 @@ class Feeder:
         self._stack.callback(self.broker.kill)
         self.broker.start()
         self.store = self._stack.enter_context(Store(self._folder))
-        self._stack.callback(lambda: [solver.kill() for solver in self.solvers])
+        self._stack.callback(self._kill_solvers)
         self.client = self._stack.enter_context(MqttClient(self.broker.port, protocol="5"))
         self.client.subscribe(f"{self.client.reply_topic}/#")
         self.client.subscribe(STATE)
@@ -102,6 +102,10 @@ class Feeder:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def _kill_solvers(self) -> None:
+        for solver in self.solvers:
+            solver.kill()
 
     def solver(self, command: list[str] = SOLVER) -> Solver:
         """One more solver, started."""
@@ -186,7 +190,7 @@ class Feeder:
 
     def versions(self) -> list[int]:
         """Of the states, in the order in which they came."""
-        found = [version_of(message.payload) for message in self.client.on(STATE)]
+        found = [version_of(bytes(message.payload)) for message in self.client.on(STATE)]
         return [version for version in found if version is not None]
 
     def after(self, version: int) -> Body:
@@ -204,8 +208,25 @@ class Feeder:
 
 @pytest.fixture
 def feeder(tmp_path: Path) -> Iterator[Feeder]:
+    """Whatever happens to its solvers, versions never fall."""
     with Feeder(tmp_path) as opened:
         yield opened
+        versions = opened.versions()
+        assert versions == sorted(versions)
+
+
+@pytest.fixture(scope="module")
+def _serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Feeder]:
+    with Feeder(tmp_path_factory.mktemp("serving")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def serving(_serving: Feeder) -> Feeder:
+    """A feeder whose solver nothing happens to."""
+    if not _serving.solvers or _serving.solvers[-1].has_ended():
+        _serving.started()
+    return _serving
 
 
 FOR_NOW = {"service_unavailable", "no_reply", "request_in_progress"}
@@ -258,27 +279,25 @@ class TestKilled:
         added = feeder.does("add_generator", GENERATOR)
         assert added["results"] == {"generator_name": "generator_3"}
 
-    def test_what_was_stopped_in_good_order_has_nothing_to_replay(self, feeder: Feeder) -> None:
+    def test_what_was_stopped_in_good_order_is_there_again_with_readings(
+        self, feeder: Feeder
+    ) -> None:
+        """They are in the snapshot."""
         solver = feeder.started()
         change_everything(feeder)
-        before = feeder.newest()
-        solver.signal(signal.SIGTERM)
-        wait_until(solver.has_ended, "the solver ends")
-        feeder.started()
-        assert inputs(feeder.after(before["version"])) == inputs(before)
-
-    def test_readings_survive_in_the_snapshot(self, feeder: Feeder) -> None:
-        solver = feeder.started()
         meter = f"flexfeeder/{FEEDER}/meter/9/Load_9"
         feeder.client.publish(meter, b'{"kw": 3.25, "at": "2026-11-22T10:00:00Z"}')
         wait_until(
             lambda: loads(feeder.newest())["9", "Load_9"]["source"] == "meter", "the reading counts"
         )
+        before = feeder.newest()
         solver.signal(signal.SIGTERM)
         wait_until(solver.has_ended, "the solver ends")
         version = feeder.versions()[-1]
         feeder.started()
-        load = loads(feeder.after(version))["9", "Load_9"]
+        after = feeder.after(version)
+        assert inputs(after) == inputs(before)
+        load = loads(after)["9", "Load_9"]
         assert (load["demand_kw"], load["source"]) == (3.25, "meter")
 
     def test_programs_in_force_are_there_again(self, feeder: Feeder) -> None:
@@ -303,50 +322,36 @@ class TestKilled:
         assert after["adjustments"] == before["adjustments"]
         assert bus(after, "1")["loads"][0]["set_kw"] == 10.0
 
-    def test_versions_never_fall(self, feeder: Feeder) -> None:
-        for _ in range(3):
-            solver = feeder.started()
-            feeder.does("set_factor", FACTOR)
-            solver.kill()
-        versions = feeder.versions()
-        assert versions == sorted(versions)
-
 
 class TestOnce:
     def test_a_request_that_comes_again_has_its_answer_and_no_effect(self, feeder: Feeder) -> None:
+        """A refusal is remembered too, though what was not there is there now."""
         solver = feeder.started()
         first = feeder.ask("add_generator", GENERATOR, "r-1")
         second = feeder.ask("add_generator", GENERATOR, "r-1")
+        device = {"bus_name": "1", "device_name": "EV_Charger_1"}
+        assert feeder.ask("disconnect_device", device, "r-2")["code"] == "device_not_found"
+        feeder.does("add_device", DEVICE)
         solver.kill()
         feeder.started()
         third = feeder.ask("add_generator", GENERATOR, "r-1")
         assert first["results"] == second["results"] == third["results"]
         assert third["message"] == first["message"]
         assert [g["name"] for g in bus(feeder.newest(), "1")["generators"]] == ["generator_1"]
-
-    def test_its_answer_is_given_though_its_deadline_has_passed(self, feeder: Feeder) -> None:
-        feeder.started()
-        body = {**GENERATOR, "deadline": "2020-01-01T00:00:00Z"}
-        assert feeder.ask("add_generator", body, "late")["code"] == "deadline_passed"
-        assert feeder.ask("add_generator", GENERATOR, "late")["status"] == "success"
-        assert feeder.ask("add_generator", body, "late")["status"] == "success"
-
-    def test_a_refusal_is_remembered_too(self, feeder: Feeder) -> None:
-        solver = feeder.started()
-        gone = {"bus_name": "1", "device_name": "EV_Charger_1"}
-        assert feeder.ask("disconnect_device", gone, "r-2")["code"] == "device_not_found"
-        feeder.does("add_device", DEVICE)
-        solver.kill()
-        feeder.started()
-        assert feeder.ask("disconnect_device", gone, "r-2")["code"] == "device_not_found"
+        assert feeder.ask("disconnect_device", device, "r-2")["code"] == "device_not_found"
         assert len(bus(feeder.newest(), "1")["devices"]) == 1
 
-    def test_an_id_that_was_used_for_something_else_is_refused(self, feeder: Feeder) -> None:
-        feeder.started()
-        feeder.ask("set_load", PIN, "r-3")
-        refused = feeder.ask("set_load", {**PIN, "new_kw": 8.0}, "r-3")
+    def test_its_answer_is_given_though_its_deadline_has_passed(self, serving: Feeder) -> None:
+        body = {**GENERATOR, "deadline": "2020-01-01T00:00:00Z"}
+        assert serving.ask("add_generator", body, "late")["code"] == "deadline_passed"
+        assert serving.ask("add_generator", GENERATOR, "late")["status"] == "success"
+        assert serving.ask("add_generator", body, "late")["status"] == "success"
+
+    def test_an_id_that_was_used_for_something_else_is_refused(self, serving: Feeder) -> None:
+        serving.ask("set_load", PIN, "r-3")
+        refused = serving.ask("set_load", {**PIN, "new_kw": 8.0}, "r-3")
         assert refused["code"] == "request_id_reused"
-        assert loads(feeder.newest())["1", "Load_1"]["demand_kw"] == 7.3
+        assert loads(serving.newest())["1", "Load_1"]["demand_kw"] == 7.3
 
 
 class TestOneOwner:
@@ -498,23 +503,22 @@ class TestDoomed:
 
 
 class TestNoConvergence:
-    def test_the_alert_names_the_command_and_undoing_it_heals(self, feeder: Feeder) -> None:
-        feeder.started()
-        feeder.does("set_load", PIN)
+    def test_the_alert_names_the_command_and_undoing_it_heals(self, serving: Feeder) -> None:
+        serving.does("set_load", PIN)
         heavy = {"bus_name": "114", "load_name": "Load_114", "new_kw": 900000.0, "new_kvar": 0.0}
-        feeder.does("set_load", heavy)
-        state = feeder.newest()
+        serving.does("set_load", heavy)
+        state = serving.newest()
         if state["converged"]:
             pytest.fail("it was to be more than the feeder can supply")
         assert state["management_status"]["status"] == "ERROR"
         log = state["management_status"]["management_log"]
         assert "Load_114" in log[0]
         wait_until(
-            lambda: any("Load_114" in a.message for a in feeder.alerts()),
+            lambda: any("Load_114" in a.message for a in serving.alerts()),
             "the alert is heard",
         )
-        feeder.does("release_load", {"bus_name": "114", "load_name": "Load_114"})
-        healed = feeder.newest()
+        serving.does("release_load", {"bus_name": "114", "load_name": "Load_114"})
+        healed = serving.newest()
         assert healed["converged"]
         assert loads(healed)["1", "Load_1"]["demand_kw"] == 7.3
 

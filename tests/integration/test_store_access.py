@@ -4,6 +4,7 @@ reaches nothing else.
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from schemas.programs import ProgramName, Registration, Run, SubscriptionChange
 from services import store
 from services.dfp_manager import layout, programs
 from services.dfp_manager.decided import Decided
-from services.dfp_manager.layout import Bounds
+from services.dfp_manager.layout import BOUNDS, Bounds
 from services.dfp_manager.programs import Change, FeederPrograms
 from services.dfp_manager.registry import Registry, StoreAway
 from services.outcomes import Done
@@ -60,8 +61,8 @@ def journal_of(secured: SecuredStore, feeder: str = FEEDER) -> Journal:
     return journal
 
 
-def registry_of(secured: SecuredStore, *bounds: Bounds) -> Registry:
-    registry = Registry(secured.url_of("dfp_manager"), *bounds)
+def registry_of(secured: SecuredStore, bounds: Bounds = BOUNDS) -> Registry:
+    registry = Registry(secured.url_of("dfp_manager"), bounds)
     be_patient(registry._store)
     return registry
 
@@ -135,6 +136,10 @@ def delete(held: FeederPrograms) -> Change:
     return programs.delete(held, ProgramName(name="peak"), AT)
 
 
+def changed(step: Callable[[FeederPrograms], Change], held: FeederPrograms) -> FeederPrograms:
+    return step(held).programs
+
+
 class TestManager:
     def test_its_registry_works_whole(self, secured: SecuredStore) -> None:
         """A life of a program, with requests that are remembered, and forgotten."""
@@ -144,7 +149,7 @@ class TestManager:
         for number, step in enumerate(steps):
             at = AT + timedelta(seconds=number)
             decided = Decided(f"request-{number}", "digest", at.timestamp(), Done("done"))
-            registry.change(FEEDER, lambda held, step=step: step(held).programs, decided)
+            registry.change(FEEDER, partial(changed, step), decided)
         registry.refresh()
         registry.close()
         again = registry_of(secured)
@@ -250,15 +255,16 @@ class TestCommands:
         assert client.ping()
         for attack in ATTACKS:
             with pytest.raises(NoPermissionError):
-                client.execute_command(*attack.split())
+                client.execute_command(*attack.split())  # type: ignore[no-untyped-call]
         assert client.ping()
 
     def test_health_has_no_keys(self, connect: Connect) -> None:
-        for attack in (
+        attacks: tuple[Callable[[redis.Redis], object], ...] = (
             lambda c: c.get("a"),
             lambda c: c.set("a", "b"),
             lambda c: c.hgetall(SOLVERS),
-        ):
+        )
+        for attack in attacks:
             with pytest.raises(NoPermissionError):
                 attack(connect("health"))
 

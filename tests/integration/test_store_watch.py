@@ -107,6 +107,9 @@ class Watched:
     def look(self) -> None:
         self.watch.look(math.inf, lambda feeder, is_done: self.settled.append((feeder, is_done)))
 
+    def may_write(self) -> bool:
+        return self.watch.is_writable
+
     @property
     def logged(self) -> list[str]:
         return [entry["event"] for entry in self._entries]
@@ -143,11 +146,11 @@ class TestWritesAreRefused:
         assert watched.watch.change(FEEDER, REGISTER)
         has_room(store, False)
         assert watched.watch.change(FEEDER, as_it_is), "nothing is left to do"
-        assert watched.watch.is_writable
+        assert watched.may_write()
         assert not watched.watch.change(FEEDER, partial(registered, "b"))
         assert watched.names() == ["a"]
         assert watched.watch.is_there
-        assert not watched.watch.is_writable
+        assert not watched.may_write()
         assert watched.logged == ["registry_loaded", "store_refuses_writes"]
 
     def test_it_is_noticed_that_there_is_room_again_though_nobody_writes(
@@ -159,7 +162,7 @@ class TestWritesAreRefused:
         assert not watched.watch.change(FEEDER, REGISTER)
         has_room(store, True)
         watched.look()
-        assert watched.watch.is_writable
+        assert watched.may_write()
         assert watched.logged[1:] == ["store_refuses_writes", "store_takes_writes"]
         assert watched.registry.programs(FEEDER) == FeederPrograms(FEEDER)
         watched.look()
@@ -204,7 +207,7 @@ class TestAWriteWithoutAnAnswerToo:
         way.is_closed = False
         watched.look()
         assert watched.watch.is_there
-        assert not watched.watch.is_writable
+        assert not watched.may_write()
         assert watched.names() == ["a"]
         with pytest.raises(WritesRefused):
             watched.registry.change(FEEDER, partial(registered, "c"))
@@ -215,7 +218,7 @@ class TestAWriteWithoutAnAnswerToo:
         has_room(store, True)
         watched.look()
         assert watched.settled == [(FEEDER, False)]
-        assert watched.watch.is_writable
+        assert watched.may_write()
         way.deliver_late()
         assert watched.names() == ["a"]
         assert watched.logged == ["registry_loaded", "store_refuses_writes", "store_takes_writes"]

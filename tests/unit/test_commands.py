@@ -1,6 +1,7 @@
 """Commands from bytes to effect: what is read, what is refused, and what each one does."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -366,7 +367,7 @@ class TestCheck:
         assert fields(refused.value) == ["feeder"]
 
 
-def arrived(body: dict[str, object], now: datetime) -> RunSimulation | Refusal:
+def arrived(body: Mapping[str, object], now: datetime) -> RunSimulation | Refusal:
     """What ``run_simulation`` with this body comes to."""
     message = Message(
         topic=topics.command("ieee123", "run_simulation"),

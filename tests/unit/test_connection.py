@@ -1,6 +1,7 @@
 """How devices and generators are connected: phases, wires, voltages, step-up transformers."""
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,7 +25,8 @@ def ungrounded(*phases: int) -> Bus:
 
 
 def wye(*nodes: int, kv: float) -> Connection:
-    return Connection("1", nodes, len(nodes), delta=False, kv=pytest.approx(kv))
+    about: Any = pytest.approx(kv)
+    return Connection("1", nodes, len(nodes), delta=False, kv=about)
 
 
 def refusal(bus: Bus, wish: Wish) -> Refusal:

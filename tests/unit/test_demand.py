@@ -71,7 +71,8 @@ Call = tuple[str, tuple[Any, ...]]
 def do(demand: Demand, calls: Sequence[Call]) -> Demand:
     for method, arguments in calls:
         if method == "take_reading":
-            demand.take_reading(*arguments, NOON_S, retained=False)
+            bus, element, reading = arguments
+            demand.take_reading(bus, element, reading, NOON_S, retained=False)
         else:
             getattr(demand, method)(*arguments)
     return demand

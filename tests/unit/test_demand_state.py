@@ -713,7 +713,7 @@ commands = st.one_of(
 
 readings = st.builds(
     lambda at, kw, kvar, demand_kw, after_s, retained: Metered(
-        *at, Reading(kw=kw, kvar=kvar, demand_kw=demand_kw), after_s, retained
+        at[0], at[1], Reading(kw=kw, kvar=kvar, demand_kw=demand_kw), after_s, retained
     ),
     places,
     st.sampled_from([5.0, 10.0, 20.0]) | kws,
@@ -723,7 +723,7 @@ readings = st.builds(
     st.booleans(),
 )
 setpoints = st.builds(
-    lambda at, held, after_s, for_now: Asked(*at, held, after_s, for_now),
+    lambda at, held, after_s, for_now: Asked(at[0], at[1], held, after_s, for_now),
     places,
     st.sampled_from([FREE, Held(None, None), Held(5.0, None), Held(10.0, 0.95), Held(20.0, None)]),
     seconds,
@@ -883,7 +883,7 @@ class TestLaws:
         do(demand, FIRST + [step for step in before if not isinstance(step, Adjusted)])
         demand.commit()
         snapshot = orjson.dumps(demand.to_json())
-        journal = []
+        journal: list[tuple[Commanded, Any]] = []
         for batch, is_written in ((after[:9], True), (lost, False), (after[9:], True)):
             outcomes = do(demand, batch)
             if is_written:

@@ -38,9 +38,10 @@ from schemas.programs import Adjustments, BusAdjustment, ProgramInForce
 from schemas.readings import Reading
 from services.outcomes import Done
 from services.solver.bus_rule import DemandInForce, ReliefCap
-from services.solver.demand import Demand, GenerationInForce, Placement, ReadingOutcome
+from services.solver.demand import Demand, GenerationInForce, ReadingOutcome
 from services.solver.elements import Held, Kind, NominalLoad, Power, Source
 from services.solver.handlers import handle
+from services.solver.roster import Placement
 
 T0 = 1_800_000_000.0
 
@@ -53,7 +54,7 @@ NOMINAL = {"Load_1": Power(40.0, 20.0), "Load_2": Power(30.0, 40.0)}
 EV = {"bus_name": "1", "device_name": "EV_Charger_1", "kw": 7.2, "kvar": 1.4, "pf": 0.98}
 """As it stands in the contract; kvar wins over pf."""
 EV_AT_ONE_PHASE = {"bus_name": "1", "device_name": "EV_Charger_1", "kw": 7.5, "phases": 1}
-GENERATOR = {
+GENERATOR: dict[str, Any] = {
     "bus_name": "1",
     "kv": 0.48,
     "kw": 50.0,
@@ -282,7 +283,7 @@ class TestDevices:
         ],
     )
     def test_kvar_wins_over_the_power_factor_and_that_over_none(
-        self, more: dict[str, float], kvar: float
+        self, more: dict[str, Any], kvar: float
     ) -> None:
         """10 kW at 0.8 are 12.5 kVA, of which 7.5 kvar."""
         demand = feeder()
@@ -508,7 +509,7 @@ class TestGenerators:
         ("more", "kvar"),
         [({}, 0.0), ({"pf": 0.8}, 37.5), ({"pf": 0.8, "kvar": -3.0}, -3.0)],
     )
-    def test_kvar_wins_over_the_power_factor(self, more: dict[str, float], kvar: float) -> None:
+    def test_kvar_wins_over_the_power_factor(self, more: dict[str, Any], kvar: float) -> None:
         """50 kW at 0.8 are 62.5 kVA, of which 37.5 kvar; positive kvar injects."""
         demand = feeder()
         demand.add_generator(generator("pv", **more))

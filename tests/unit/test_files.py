@@ -4,6 +4,7 @@ import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ class TestReplace:
         writer.files.replace("a.txt", lambda: render(0))
         writer.reads("a.txt", "0")
         for number in range(1, 100):
-            writer.files.replace("a.txt", lambda number=number: render(number))
+            writer.files.replace("a.txt", partial(render, number))
         assert writer.files.close(TIMEOUT_S)
         assert rendered == [0, 99]
         assert writer.content("a.txt") == "99"
@@ -177,9 +178,14 @@ class TestAFolderThatCannotBeWritten:
         self, blocked: Writer
     ) -> None:
         attempts: list[None] = []
+
+        def render() -> str:
+            attempts.append(None)
+            return "content"
+
         blocked.files.append("log.txt", "line")
         wait_until(lambda: bool(blocked.logged("files_not_written")), "it is logged")
-        blocked.files.replace("a.txt", lambda: attempts.append(None) or "content")
+        blocked.files.replace("a.txt", render)
         blocked.files.append("log.txt", "another")
         blocked.folder.unlink()
         blocked.reads("a.txt", "content")
@@ -194,7 +200,7 @@ class TestAFolderThatCannotBeWritten:
         writer.files.replace("a.txt", lambda: "content")
         wait_until(lambda: bool(writer.logged("files_not_written")), "it is logged")
         for number in range(3):
-            writer.files.replace("b.txt", lambda number=number: str(number))
+            writer.files.replace("b.txt", partial(str, number))
             writer.reads("b.txt", str(number))
         (writer.folder / "a.txt").rmdir()
         writer.reads("a.txt", "content")
@@ -210,7 +216,7 @@ class TestClose:
     def test_what_waits_is_written_at_once(self, tmp_path: Path) -> None:
         writer = Writer(tmp_path, interval_s=3600.0)
         for number in range(3):
-            writer.files.replace("a.txt", lambda number=number: str(number))
+            writer.files.replace("a.txt", partial(str, number))
             writer.files.append("log.txt", str(number))
         assert writer.files.close(TIMEOUT_S)
         assert writer.content("a.txt") == "2"

@@ -1,8 +1,10 @@
 """Who is let in by the gateway's guard, and what every answer of it says to a browser."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from functools import partial
+from operator import mul
 from typing import Any
 
 import httpx
@@ -30,7 +32,7 @@ class Keys:
         self._keys, self.text = ApiKeys(), {}
         for number, role in enumerate(Role, start=1):
             self._keys, self.text[role] = self._keys.issue(
-                role, role, NOON, lambda count, n=number: bytes([n]) * count
+                role, role, NOON, partial(mul, bytes([number]))
             )
 
     def current(self) -> ApiKeys:
@@ -127,8 +129,8 @@ class Scene:
         return is_in
 
 
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(test())  # type: ignore[arg-type]
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(test())
 
 
 class TestPolicy:

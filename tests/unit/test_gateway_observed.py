@@ -221,7 +221,7 @@ def test_requests_do_not_see_each_other() -> None:
 
     async def both() -> None:
         observed = Observed(app, gateway.figures, gateway._app._log)
-        scopes = [
+        scopes: list[Scope] = [
             {"type": "http", "method": "GET", "path": path, "headers": []} for path in ("/a", "/b")
         ]
         await asyncio.gather(*(observed(scope, received, sent) for scope in scopes))

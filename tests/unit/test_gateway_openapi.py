@@ -15,7 +15,8 @@ from services.bus import BrokerAddress
 from services.gateway import programs, writes
 from services.gateway.app import create_app
 from services.gateway.bridge import Bridge
-from services.gateway.openapi import JSON, Documentation
+from services.gateway.failures import JSON
+from services.gateway.openapi import Documentation
 from services.gateway.results import Failure, Success
 from services.gateway.streams import Streams
 

@@ -95,7 +95,9 @@ def solution(demand: Demand, chance: np.random.Generator) -> Solution:
 
 def naive(demand: Demand, solved: Solution, bus: Bus, executing: bool) -> dict[str, Any]:
     """One bus of the state, built with loops and lookups."""
-    loads, devices, generators = [], [], []
+    loads: list[dict[str, Any]] = []
+    devices: list[dict[str, Any]] = []
+    generators: list[dict[str, Any]] = []
     drawn = produced = 0j
     for each in demand.demands():
         element = demand.consumer(each.row)

@@ -6,6 +6,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -39,7 +40,7 @@ def remembered(request_id: str, at: float, outcome: outcomes.Outcome = DONE) -> 
 def same(one: object, other: outcomes.Outcome) -> bool:
     """Refusals are exceptions, and equal where they say the same."""
     assert isinstance(one, Done | Refusal)
-    said = [outcomes.orjson.dumps(outcomes.to_json(each)) for each in (one, other)]
+    said = [orjson.dumps(outcomes.to_json(each)) for each in (one, other)]
     return said[0] == said[1]
 
 
