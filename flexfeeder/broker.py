@@ -31,6 +31,18 @@ max_segment_count = 5
 [router.custom_segment."flexfeeder/+/meter/#"]
 max_segment_size = 65536
 max_segment_count = 2
+[router.custom_segment."flexfeeder/reply/#"]
+max_segment_size = 262144
+max_segment_count = 2
+[router.custom_segment."flexfeeder/+/setpoint/#"]
+max_segment_size = 65536
+max_segment_count = 2
+[router.custom_segment."flexfeeder/+/alert"]
+max_segment_size = 262144
+max_segment_count = 2
+[router.custom_segment."flexfeeder/service/+/status"]
+max_segment_size = 65536
+max_segment_count = 2
 """
 
 LARGEST_MESSAGE = 32 << 20
@@ -45,7 +57,10 @@ def configuration(
     With ``credentials``, a name and a password, devices need them; nobody does on the other port.
 
     It keeps a log of each topic in memory. The segments bound it to 5 MB a topic, and to 128 kB
-    for each meter: half a minute of readings at fifty a second.
+    for each meter: half a minute of readings at fifty a second. A message that is kept keeps the
+    whole buffer in which it was read, and what comes with a state therefore fifty kilobytes: of
+    replies there are at most 512 kB for each who asks, two thousand or so, for 5 MB of them would
+    hold 1.4 GB. So it is with alerts, setpoints and heartbeats.
     """
     return (
         _ROUTER

@@ -18,11 +18,13 @@ MOST_POINTS = 400
 
 
 class Sample(NamedTuple):
-    """Seconds, and megabytes: resident, and what would be free without the process."""
+    """Seconds, and megabytes: resident, and the part of it that is mapped from no file. Whose the
+    pages of a library are depends on who else runs.
+    """
 
     at_s: float
     rss_mb: float
-    uss_mb: float
+    own_mb: float
 
 
 class Trend(NamedTuple):
@@ -41,13 +43,13 @@ class Trend(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{self.name:12} {self.life_s / 60:7.1f} {self.first.uss_mb:9.1f} "
-            f"{self.last.uss_mb:9.1f} {self.last.rss_mb:9.1f} {self.mb_per_hour:9.1f}"
+            f"{self.name:12} {self.life_s / 60:7.1f} {self.first.own_mb:9.1f} "
+            f"{self.last.own_mb:9.1f} {self.last.rss_mb:9.1f} {self.mb_per_hour:9.1f}"
             f"{'  GROWS' if self.grows else ''}"
         )
 
 
-HEADER = "              life min  USS first   USS last  RSS last   MB/hour"
+HEADER = "              life min  own first   own last  RSS last   MB/hour"
 
 
 def trend(name: str, life: Sequence[Sample]) -> Trend:
@@ -63,7 +65,7 @@ def slope(samples: Sequence[Sample]) -> float:
     """
     thinned = samples[:: 1 + len(samples) // MOST_POINTS]
     slopes = [
-        (later.uss_mb - earlier.uss_mb) / (later.at_s - earlier.at_s)
+        (later.own_mb - earlier.own_mb) / (later.at_s - earlier.at_s)
         for earlier, later in combinations(thinned, 2)
     ]
     return 3600 * median(slopes) if slopes else 0.0

@@ -45,8 +45,9 @@ class Sampler:
             for name in PROCESSES:
                 try:
                     pid = self._system.pid(name)
-                    memory = psutil.Process(pid).memory_full_info()
+                    memory = psutil.Process(pid).memory_info()
                 except (OSError, ValueError, psutil.Error):
                     continue  # it is being replaced
-                sample = Sample(time.monotonic(), memory.rss / MB, memory.uss / MB)
+                own = memory.rss - memory.shared
+                sample = Sample(time.monotonic(), memory.rss / MB, own / MB)
                 self._lives.setdefault((name, pid), []).append(sample)

@@ -19,7 +19,7 @@ def test_the_warm_up_is_not_judged() -> None:
     """30 MB in the first 300 of 1000 s, then nothing; or 10 MB in the rest, 54 MB an hour."""
     warming = [Sample(float(at), 0.0, min(at, 300) / 10) for at in range(0, 1001, 10)]
     assert not trend("solver", warming).grows
-    growing = [s._replace(uss_mb=s.uss_mb + s.at_s / 66.7) for s in warming]
+    growing = [s._replace(own_mb=s.own_mb + s.at_s / 66.7) for s in warming]
     found = trend("solver", growing)
     assert found.grows
     assert found.mb_per_hour == pytest.approx(54.0, rel=0.01)
