@@ -161,7 +161,9 @@ def _system(
         def is_ready() -> bool:
             if process.poll() is not None:
                 said = log.read_text(encoding="utf-8")
-                kind = PortTaken if " is taken" in said else RuntimeError
+                # By `up` before it starts anything, or by a service that comes to it later.
+                is_taken = " is taken" in said or "port_taken" in said
+                kind = PortTaken if is_taken else RuntimeError
                 raise kind(f"flexfeeder up ended:\n{said}")
             return running.is_ready()
 

@@ -112,9 +112,10 @@ def pids(running: System) -> dict[str, int]:
     """The recorded processes of a running system, by name."""
     found = {}
     for path in (running.data_dir / "run").glob("*.pid"):
-        text = path.read_text(encoding="ascii").strip()
-        if text:
-            found[path.stem] = int(text)
+        with suppress(FileNotFoundError):  # it has just ended
+            text = path.read_text(encoding="ascii").strip()
+            if text:
+                found[path.stem] = int(text)
     return found
 
 
