@@ -144,7 +144,7 @@ class Engine:
             return
         self._doubt.asked()
         rows, _, kws, kvars, _, _, constant, *_ = zip(*demands, strict=True)
-        where, kw = np.array(rows, dtype=np.intp), np.array(kws)
+        where, kw = np.array(rows, dtype=np.intp), np.array(kws, dtype=np.float64)
         self._load_powers.set(where, kw, np.array(kvars))
         is_constant = self._is_constant
         for row, is_now_constant in zip(rows, constant, strict=True):

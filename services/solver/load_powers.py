@@ -13,10 +13,12 @@ from services.solver.network import Floats, Indices
 _KW, _KVAR = b"kW", b"kvar"
 
 _SET = 0
-"""``BatchOperation_Set`` of the engine's header, and below it ``SetterFlags_AvoidFullRecalc``:
-what the typed calls do."""
+"""``BatchOperation_Set`` of the engine's header (``dss_capi.h``)."""
 
 _AS_TYPED = 2
+"""``SetterFlags_AvoidFullRecalc``: what the typed calls do."""
+
+_ADDRESS = np.dtype(np.uintp)
 
 
 class LoadPowers:
@@ -44,9 +46,6 @@ class LoadPowers:
         batch = ffi.from_buffer("void *[]", np.frombuffer(loads, dtype=_ADDRESS)[rows])
         # kvar after kW, which would derive it from the power factor.
         for name, values in ((_KW, kw), (_KVAR, kvar)):
-            native.Batch_Float64ArrayS(
-                batch, len(rows), name, _SET, ffi.from_buffer("double[]", values), _AS_TYPED
-            )
-
-
-_ADDRESS = np.dtype(np.uintp)
+            # The engine reads doubles, one after the other, whatever there is.
+            doubles = ffi.from_buffer("double[]", np.ascontiguousarray(values, dtype=np.float64))
+            native.Batch_Float64ArrayS(batch, len(rows), name, _SET, doubles, _AS_TYPED)

@@ -83,6 +83,12 @@ def test_loads_that_come_later_are_set_too() -> None:
     assert len(read()) == count + 1
 
 
+def test_whole_numbers_are_numbers() -> None:
+    compiled("ieee13")
+    LoadPowers(dss).set(np.array([1, 2]), np.array([7, 8]), np.array([[1, 0], [2, 0]])[:, 0])
+    assert [known[:2] for known in read()[1:3]] == [(7.0, 1.0), (8.0, 2.0)]
+
+
 def test_nothing_is_set_where_there_are_no_such_loads_and_solve_says_so() -> None:
     count = compiled("ieee123")
     powers = LoadPowers(dss)
