@@ -28,20 +28,19 @@ max_connections = 10000
 max_outgoing_packet_count = 200
 max_segment_size = 1048576
 max_segment_count = 5
-[router.custom_segment."flexfeeder/+/meter/#"]
-max_segment_size = 65536
-max_segment_count = 2
-[router.custom_segment."flexfeeder/reply/#"]
-max_segment_size = 262144
-max_segment_count = 2
-[router.custom_segment."flexfeeder/+/setpoint/#"]
-max_segment_size = 65536
-max_segment_count = 2
-[router.custom_segment."flexfeeder/+/alert"]
-max_segment_size = 262144
-max_segment_count = 2
-[router.custom_segment."flexfeeder/service/+/status"]
-max_segment_size = 65536
+"""
+
+_SEGMENTS = {
+    "flexfeeder/+/meter/#": 65536,
+    "flexfeeder/reply/#": 262144,
+    "flexfeeder/+/setpoint/#": 65536,
+    "flexfeeder/+/alert": 262144,
+    "flexfeeder/service/+/status": 65536,
+}
+"""Bytes of a segment of the logs of these topics; each has two."""
+
+_SEGMENT = """[router.custom_segment."{topics}"]
+max_segment_size = {size}
 max_segment_count = 2
 """
 
@@ -64,6 +63,7 @@ def configuration(
     """
     return (
         _ROUTER
+        + "".join(_SEGMENT.format(topics=topics, size=size) for topics, size in _SEGMENTS.items())
         + _LISTENER.format(
             version="v4", name="mqtt311", listen=f"{host}:{port}", largest_message=LARGEST_MESSAGE
         )
